@@ -1,0 +1,43 @@
+# Each target sets up what it needs: the environment is made once and again when the dependencies change.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: quickstart test test-system slow lint audit venv clean
+
+quickstart: venv
+	$(BIN)/parrots run quickstart
+
+venv: $(INSTALLED)
+
+# constraints.txt holds the exact versions that pass the tests. TORCH: where to take torch from, such as
+# "--index-url URL" of PyTorch's CPU build; by default it comes like everything else.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH),$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH) torch)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+test: venv
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow
+
+test-system: venv
+	$(BIN)/pytest tests/system -rs
+
+slow: venv
+	$(BIN)/pytest tests/slow -rs
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_layers.py
+
+audit: venv
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

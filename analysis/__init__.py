@@ -1,0 +1,1 @@
+"""Statistics and pictures from records. Imports neither torch nor ray."""

@@ -1,0 +1,86 @@
+"""What a sweep sets out to decide, declared before there is data, and what the data say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from parrots.frozen import Frozen
+
+if TYPE_CHECKING:  # a sweep declares claims, and must not wait for pandas to do so
+    import pandas as pd
+
+    from analysis.compare import Comparison
+
+Axis = Literal["N_total", "N_active"]
+Form = Literal["power", "logistic"]
+Verdict = Literal["supported", "contradicted", "undecided", "direction only"]
+
+FEWEST = 5  # configurations; with fewer there is a direction and no verdict
+
+
+class Claim(Frozen):
+    """`predictor` foretells `metric` on `task` better than `rival` does.
+
+    The test, fixed with the claim: a line is fitted to all configurations but one and asked for that one; the error of the
+    rival less that of the predictor has a bootstrap interval over configurations. All above zero supports the claim, all
+    below contradicts it, anything else leaves it undecided; with fewer than five configurations there is a direction only.
+    """
+
+    name: str
+    statement: str
+    task: str
+    metric: str
+    form: Form
+    """power: log metric is linear in log size. logistic: the log-odds of a share of right answers are."""
+    predictor: Axis
+    rival: Axis
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A claim held against the data."""
+
+    claim: Claim
+    verdict: Verdict
+    comparison: Comparison | None
+    reason: str = ""
+    """Why there is no comparison."""
+
+    @property
+    def headline(self) -> str:
+        """`memory follows total parameters: supported`, and where a mere direction points."""
+        points = ""
+        if self.comparison and self.verdict == "direction only":
+            points = " (towards it)" if self.comparison.difference.value > 0 else " (against it)"
+        return f"{self.claim.statement}: {self.verdict}{points}"
+
+    @property
+    def evidence(self) -> str:
+        """The numbers behind the verdict, in a sentence or two."""
+        found = self.comparison
+        if found is None:
+            return self.reason
+        claim, gap, rate = self.claim, found.difference, found.rate
+        unit = "in log10" if claim.form == "power" else "in accuracy"
+        return (
+            f"Left-out error {found.error:.3f} by {claim.predictor} and {found.rival_error:.3f} by {claim.rival} ({unit}); "
+            f"difference {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] on {found.configurations} configurations, "
+            f"{found.runs} runs. An inactive parameter is worth {rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}] active ones."
+        )
+
+
+def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
+    """The verdict on `claim` from trials at their chosen learning rate."""
+    from analysis.compare import compare
+
+    runs = chosen[chosen["task"] == claim.task]
+    try:
+        found = compare(runs, claim.metric, claim.form, claim.predictor, claim.rival)
+    except ValueError as error:
+        return Decision(claim, "undecided", None, str(error))
+    if found.configurations < FEWEST:
+        return Decision(claim, "direction only", found)
+    if found.difference.low > 0:
+        return Decision(claim, "supported", found)
+    return Decision(claim, "contradicted" if found.difference.high < 0 else "undecided", found)

@@ -1,0 +1,167 @@
+"""Which size foretells a metric: errors on left-out configurations, the bootstrap of their difference, the exchange rate.
+
+The unit that is left out and resampled is the configuration with all of its seeds: seeds of one configuration share its
+size, so a split between them would test nothing.
+"""
+
+# R runs, K configurations, M resamples
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from analysis.fit import FITS, Points, curve, on_scale
+
+FEWEST = 3  # configurations with which a line can be left-one-out at all
+RATES = np.linspace(0, 3, 151)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`predictor` beside `rival`. Errors are root mean squares on left-out configurations, on the form's scale."""
+
+    error: float
+    rival_error: float
+    difference: Estimate
+    """rival_error - error: above zero, the predictor is better."""
+    rate: Estimate
+    """r in N_eff = N_active + r (N_total - N_active): the worth of an inactive parameter in active ones."""
+    configurations: int
+    runs: int
+
+
+def compare(frame: pd.DataFrame, metric: str, form: str, predictor: str, rival: str, resamples: int = 2000) -> Comparison:
+    """Decide between two sizes on the runs of `frame`, which are at their chosen learning rate already.
+
+    ValueError if fewer than three configurations have a value that the form can take.
+    """
+    frame = usable(frame, metric, form)
+    config_R, _ = pd.factorize(frame["configuration"])
+    K = config_R.max(initial=-1) + 1
+    if K < FEWEST:
+        raise ValueError(f"{metric}: {K} configurations with a value, and leaving one out needs {FEWEST}")
+    w_MR = weightings(frame, resamples)
+    errors = {size: held_out_error(points(frame, metric, size), form, config_R, w_MR) for size in (predictor, rival)}
+    difference_M = errors[rival] - errors[predictor]
+    return Comparison(
+        float(errors[predictor][0]),
+        float(errors[rival][0]),
+        estimate(difference_M),
+        estimate(exchange_rate(frame, metric, form, w_MR[: resamples // 4])),
+        int(K),
+        len(frame),
+    )
+
+
+def usable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
+    """The runs whose value the form can take: measured and, for a power of the size, above zero."""
+    if metric not in frame:
+        return frame.iloc[:0]
+    return frame[frame[metric] > 0] if form == "power" else frame[frame[metric].notna()]
+
+
+def points(frame: pd.DataFrame, metric: str, size: str) -> Points:
+    """Size and metric of each run."""
+    return Points(*(frame[column].to_numpy(float) for column in (size, metric, f"{metric}.n")))
+
+
+def weightings(frame: pd.DataFrame, resamples: int) -> np.ndarray:
+    """(1 + M, R) the runs of `frame` as they are, then resampled."""
+    config_R, _ = pd.factorize(frame["configuration"])
+    stratum_R, _ = pd.factorize(frame["kind"] + frame["d_model"].astype(str))
+    return np.vstack([np.ones(len(frame)), resample(config_R, stratum_R, resamples)])
+
+
+def resample(config_R: np.ndarray, stratum_R: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+    """(M, R) how often each run stands in each resample: configurations are drawn with replacement, then runs within each.
+
+    They are drawn within their stratum (dense or MoE, of one width), of which the design fixed how many there are: a
+    resample without any MoE could not tell total from active parameters. So an interval speaks of other seeds and other
+    FFNs at the widths tried. One of fewer than three different configurations is drawn again.
+    """
+    draw = np.random.default_rng(seed)
+    runs_of = [np.flatnonzero(config_R == k) for k in range(config_R.max() + 1)]
+    strata = [np.unique(config_R[stratum_R == stratum]) for stratum in np.unique(stratum_R)]
+    w_MR = np.zeros((resamples, len(config_R)))
+    for w_R in w_MR:
+        chosen = np.empty(0, int)
+        while len(set(chosen)) < FEWEST:
+            chosen = np.concatenate([draw.choice(some, len(some)) for some in strata])
+        for k in chosen:
+            np.add.at(w_R, draw.choice(runs_of[k], len(runs_of[k])), 1)
+    return w_MR
+
+
+def held_out_error(at: Points, form: str, config_R: np.ndarray, w_MR: np.ndarray) -> np.ndarray:
+    """(M,) root mean square error of each configuration's runs under the line fitted to the others."""
+    truth_R = on_scale(form, at.y_R)
+    squares_M = np.zeros(len(w_MR))
+    for k in range(config_R.max() + 1):
+        out_R = config_R == k
+        a_M, b_M = FITS[form](at, w_MR * ~out_R)
+        wrong = curve(form, a_M[:, None], b_M[:, None], at.x_R[out_R]) - truth_R[out_R]
+        squares_M += (w_MR[:, out_R] * wrong**2).sum(1)
+    return np.sqrt(squares_M / w_MR.sum(1))
+
+
+def exchange_rate(frame: pd.DataFrame, metric: str, form: str, w_MR: np.ndarray) -> np.ndarray:
+    """(M,) the r of `RATES` whose N_eff the form fits best."""
+    truth_R = on_scale(form, frame[metric].to_numpy(float))
+    squares = []
+    for rate in RATES:
+        effective = frame.assign(N_eff=frame["N_active"] + rate * (frame["N_total"] - frame["N_active"]))
+        at = points(effective, metric, "N_eff")
+        a_M, b_M = FITS[form](at, w_MR)
+        squares.append((w_MR * (curve(form, a_M[:, None], b_M[:, None], at.x_R) - truth_R) ** 2).sum(1))
+    return RATES[np.argmin(squares, axis=0)]
+
+
+def estimate(values_M: np.ndarray) -> Estimate:
+    """The first value, of the data as they are, with the middle 95 % of the others, of the resamples."""
+    low, high = np.percentile(values_M[1:], [2.5, 97.5])
+    return Estimate(float(values_M[0]), float(low), float(high))
+
+
+def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Each MoE beside the dense model of its width and active size (d_ff = top_k times the experts'), if there is one.
+
+    Columns: label, control, value, control_value, difference, low, high. The 95 % interval is Student's, with the spread
+    between seeds pooled over all configurations; nan where no configuration has two seeds.
+    """
+    frame = frame[frame[metric].notna()] if metric in frame else frame.iloc[:0]
+    groups = frame.groupby("configuration", sort=False)[metric]
+    means, counts = groups.mean(), groups.size()
+    freedom = len(frame) - len(means)
+    spread = np.sqrt(((frame[metric] - groups.transform("mean")) ** 2).sum() / freedom) if freedom else np.nan
+    about = frame.groupby("configuration", sort=False).first()
+    rows = []
+    for key, moe in about[about["kind"] == "MoE"].iterrows():
+        same = (about["kind"] == "dense") & (about["d_ff"] == moe["top_k"] * moe["d_ff"])
+        for name in ("task", "d_model", "n_layers"):
+            same &= about[name] == moe[name]
+        for other in about.index[same]:
+            half = student.ppf(0.975, max(freedom, 1)) * spread * np.sqrt(1 / counts[key] + 1 / counts[other])
+            gap = means[key] - means[other]
+            row = (moe["label"], about.loc[other, "label"], means[key], means[other], gap, gap - half, gap + half)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=["label", "control", "value", "control_value", "difference", "low", "high"])
+
+
+def band(frame: pd.DataFrame, metric: str, form: str, size: str, x: np.ndarray, resamples: int = 500) -> np.ndarray:
+    """(3, len(x)) the fitted line through all runs with the bootstrap's 95 % band below and above it, on the form's scale."""
+    frame = usable(frame, metric, form)
+    w_MR = weightings(frame, resamples)
+    a_M, b_M = FITS[form](points(frame, metric, size), w_MR)
+    lines_MX = curve(form, a_M[:, None], b_M[:, None], x)
+    return np.vstack([lines_MX[0], np.percentile(lines_MX[1:], [2.5, 97.5], axis=0)])

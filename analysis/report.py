@@ -1,0 +1,147 @@
+"""A sweep's report: what was asked, what was found, on how many runs, what is missing, and how to do it again.
+
+Written from the records alone, as one HTML file that opens offline, as Markdown with SVG and PNG, and as the table drawn.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from analysis.claims import Claim, Decision, decide
+from analysis.compare import beside_control
+from analysis.figures import figures, quantity
+from analysis.table import curves, load, with_best_lr
+from parrots.atomic import atomic
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and what it says."""
+
+    html: Path
+    decisions: list[Decision]
+    cells: pd.DataFrame
+    """A row a configuration: sizes, chosen learning rate, seeds, means."""
+
+
+def write(name: str, title: str, claims: Sequence[Claim], trial_ids: Sequence[str], results: Path, command: str) -> Report:
+    """Write the report of the trials with these ids into `results/reports/NAME`. ValueError if none has a record."""
+    frame = load(results, trial_ids)
+    if not (frame["status"] == "done").any():
+        raise ValueError(f"{name}: no finished trial in {results}")
+    chosen = with_best_lr(frame)
+    decisions = [decide(claim, chosen) for claim in claims]
+    cells = by_configuration(chosen, claims)
+    folder = results / "reports" / name
+    pictures = [
+        {"name": n, "caption": text, "svg": save(figure, n, folder)}
+        for n, text, figure in figures(chosen, curves(results, list(chosen.index)), decisions)
+    ]
+    view: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "command": command,
+        "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "decisions": [{"decision": d, "sensitivity": sensitivity(d, frame)} for d in decisions],
+        "figures": pictures,
+        "cells": {
+            task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
+        },
+        "controls": [(c, rows(beside_control(chosen[chosen["task"] == c.task], c.metric))) for c in claims],
+        "groups": rows(chosen[chosen["workers"] > 1]),
+        "lost": rows(frame[frame["status"].isin(["oom", "failed"])]),
+        "diverged": rows(frame[frame["status"] == "diverged"]),
+        "unrun": len(trial_ids) - len(frame),
+        "trials": len(frame),
+        "train_s": float(frame["train_s"].sum()),
+        "hardware": list(frame["hardware"].unique()),
+        "commits": [commit for commit in frame["commit"].unique() if commit],
+        "versions": dict(frame["versions"].iloc[-1]),
+    }
+    save_table(frame, folder / "trials.csv")
+    for template, file in (("report.md.jinja", "report.md"), ("report.html.jinja", "report.html")):
+        with atomic(folder / file) as sink:
+            sink.write(render(template, view).encode())
+    return Report(folder / "report.html", decisions, cells)
+
+
+def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """A frame as a template likes it."""
+    return frame.to_dict("records")
+
+
+def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """A row a configuration: sizes, chosen learning rate, seeds, and each claimed metric's mean with its range over seeds."""
+    table = []
+    for _, runs in chosen.groupby("configuration", sort=False):
+        first = runs.iloc[0]
+        row = {k: first[k] for k in ("task", "label", "kind", "d_model", "d_ff", "n_experts", "N_total", "N_active", "lr")}
+        row["seeds"] = len(runs)
+        for metric in dict.fromkeys(c.metric for c in claims):
+            if metric in runs and runs[metric].notna().any():
+                row[metric] = runs[metric].mean()
+                row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def sensitivity(decision: Decision, frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """The verdict had the learning rate been fixed for all configurations, for each rate tried: (rule, verdict)."""
+    runs = frame[(frame["task"] == decision.claim.task) & (frame["status"] == "done")]
+    rates = sorted(runs["lr"].unique())
+    if len(rates) < 2:
+        return []
+    fixed = [(lr, decide(decision.claim, runs[runs["lr"] == lr])) for lr in rates]
+    return [(f"lr = {lr:g} for all", f"{d.verdict}; {d.evidence}") for lr, d in fixed]
+
+
+def save(figure: Figure, name: str, folder: Path) -> str:
+    """Write a figure as SVG, PDF and PNG; returns the SVG for inlining."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    with atomic(folder / f"{name}.svg") as sink:
+        sink.write(svg.encode())
+    for kind in ("pdf", "png"):
+        with atomic(folder / f"{name}.{kind}") as sink:
+            figure.savefig(sink, format=kind, dpi=160)
+    plt.close(figure)
+    return svg[svg.index("<svg") :]
+
+
+def save_table(frame: pd.DataFrame, path: Path) -> None:
+    """Every number that is drawn or tabled, a row a trial."""
+    with atomic(path) as sink:
+        frame.drop(columns=["configuration", "versions"]).to_csv(sink)
+
+
+def render(template: str, view: dict[str, Any]) -> str:
+    """A template filled in; an undefined name is an error and everything from data is escaped in HTML."""
+    environment = Environment(
+        loader=PackageLoader("analysis", "."),
+        autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "quantity": quantity}
+    return environment.get_template(template).render(**view)
+
+
+def number(value: Any) -> str:
+    """A value as a table shows it: counts with separators, measures to three digits, text as it is."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, int) or re.fullmatch(r"int\d+", type(value).__name__):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,89 @@
+"""Records as one typed frame: a row a trial, its declared fields, its counts, its final metrics.
+
+What is missing is missing with a reason: a failed trial has a row, a status and no metric.
+"""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from parrots.frozen import canonical
+from parrots.record import STATUSES, path_of, read
+from parrots.spec import Trial
+
+CURVE = "loss"  # the one metric measured along the way; every other has a single value, at the last step
+KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
+KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
+
+
+def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
+    """The trials with these ids that have a record or a failure in `results`, in the order of the ids.
+
+    For each metric a column with its final value, `METRIC.stderr` and `METRIC.n`; nan where it was not measured.
+    """
+    done = [path for i in trial_ids if (path := path_of(i, results)).exists()]
+    rest = set(trial_ids) - {path.stem for path in done}
+    failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
+    rows = read([*done, *failed.values()]).to_pandas()
+    return trials(rows).reindex([i for i in trial_ids if i in set(rows.trial_id)])
+
+
+def _attempt(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def trials(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial of the record's rows, with index trial_id."""
+    about = rows.groupby("trial_id", sort=False).first()
+    frame = about[KEPT].copy()
+    frame["status"] = pd.Categorical(frame["status"], categories=list(STATUSES))
+    declared = pd.DataFrame({i: _declared(text) for i, text in about["trial"].items()}).T
+    frame = frame.join(declared.infer_objects())
+    last = rows.dropna(subset="metric").sort_values("step").groupby(["trial_id", "metric"]).last()
+    for metric in last.index.unique("metric"):
+        final = last.xs(metric, level="metric")
+        frame[metric], frame[f"{metric}.stderr"], frame[f"{metric}.n"] = final["value"], final["stderr"], final["n"]
+    return frame
+
+
+def _declared(text: str) -> dict[str, Any]:
+    """The fields of a trial that an analysis groups or colours by."""
+    trial = Trial.model_validate_json(text)
+    said = canonical(trial)
+    said["training"] = {k: v for k, v in said["training"].items() if k != "lr"}
+    said.pop("seed", None)
+    model = trial.model
+    return {
+        "configuration": json.dumps(said, sort_keys=True),
+        "label": trial.name.partition("-lr")[0],
+        "kind": "MoE" if model.n_experts > 1 else "dense",
+        "d_model": model.d_model,
+        "n_layers": model.n_layers,
+        "d_ff": model.ffn.d_ff,
+        "n_experts": model.n_experts,
+        "top_k": model.top_k,
+        "lr": trial.training.lr,
+    }
+
+
+def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
+    """The loss along the way: columns trial_id, step, value."""
+    rows = read(path for i in trial_ids if (path := path_of(i, results)).exists()).to_pandas()
+    return rows.loc[rows["metric"] == CURVE, ["trial_id", "step", "value"]]
+
+
+def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
+    """The trials of each configuration at its best learning rate: the lowest final training loss, averaged over seeds.
+
+    The score itself has no say, so choosing does not flatter it. A diverged trial loses the choice; a configuration whose
+    trials all diverged keeps none, and is missing not at random.
+    """
+    loss = frame[CURVE].where(frame["status"] == "done", float("inf"))
+    usable = loss.notna() & frame["status"].isin(["done", "diverged"])
+    mean = loss[usable].groupby([frame["configuration"], frame["lr"]]).mean()
+    best = mean[mean < float("inf")].groupby("configuration").idxmin()
+    chosen = pd.MultiIndex.from_frame(frame[["configuration", "lr"]]).isin(list(best))
+    return frame[chosen & (frame["status"] == "done")]

@@ -1,0 +1,1 @@
+"""How finished weights are scored."""

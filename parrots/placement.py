@@ -1,0 +1,35 @@
+"""Where and how a trial runs. None of it is hashed, and none of it may change a result beyond rounding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial is."""
+
+    step: int
+    steps: int
+    tokens: int
+    loss: float
+
+
+def ignore(_: Progress) -> None:
+    """For runs that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One worker's place in a run."""
+
+    data: Path
+    """Folder for the tasks' Arrow files."""
+    device: str = "cpu"
+    rank: int = 0
+    world: int = 1
+    """Workers that train this trial together; their process group exists already."""
+    backend: str = "grouped"
+    """How experts are computed, one of parrots.models.moe.BACKENDS."""
+    progress: Callable[[Progress], None] = ignore
+    """Called about a hundred times a trial, by every worker."""

@@ -1,0 +1,138 @@
+"""The table that all rooms share: what a trial leaves, one row a measurement, in one Parquet file a trial.
+
+A record is written last and atomically, so that a trial is done exactly when its record is there. `records/` holds the
+trials that have a result; `failures/` holds the attempts that have none, with the reason, never a score of zero.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from parrots.atomic import atomic
+from parrots.frozen import canonical_json
+from parrots.measurement import Measurement
+from parrots.models.config import Counts
+from parrots.provenance import commit, versions
+from parrots.spec import Trial
+
+Status = Literal["done", "diverged", "oom", "failed"]
+"""done and diverged are results; oom and failed (infrastructure or a bug) are not."""
+STATUSES: tuple[Status, ...] = get_args(Status)
+GROUPS = tuple(field.name for field in fields(Counts))
+
+SCHEMA = pa.schema(
+    [
+        ("sweep", pa.string()),
+        ("trial_id", pa.string()),
+        ("name", pa.string()),
+        ("trial", pa.string()),  # canonical JSON: everything that was declared
+        ("task", pa.string()),
+        ("task_version", pa.int32()),
+        ("seed", pa.int64()),
+        ("N_total", pa.int64()),  # without embedding and head, as is N_active
+        ("N_active", pa.int64()),
+        *((f"total_{group}", pa.int64()) for group in GROUPS),
+        *((f"active_{group}", pa.int64()) for group in GROUPS),
+        ("tokens", pa.int64()),  # D that was read, which for an ended trial is less than was declared
+        ("flops", pa.float64()),  # C of those tokens
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("attempt", pa.int32()),
+        ("workers", pa.int32()),
+        ("started", pa.timestamp("us", tz="UTC")),
+        ("wall_s", pa.float64()),  # data, training, evaluation
+        ("train_s", pa.float64()),  # the training loop
+        ("device_s", pa.float64()),  # train_s times workers
+        ("commit", pa.string()),
+        ("versions", pa.map_(pa.string(), pa.string())),
+        ("hardware", pa.string()),
+        ("metric", pa.string()),  # null in the one row of a record that measured nothing
+        ("step", pa.int64()),
+        ("value", pa.float64()),
+        ("stderr", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One execution of one trial."""
+
+    trial: Trial
+    status: Status
+    measurements: Sequence[Measurement]
+    started: datetime
+    """UTC."""
+    wall_s: float
+    hardware: str
+    reason: str = ""
+    sweep: str = ""
+    attempt: int = 1
+    workers: int = 1
+    steps: int = 0
+    train_s: float = 0.0
+
+    def table(self) -> pa.Table:
+        """The rows of this record, as in `SCHEMA`."""
+        trial, total, active = self.trial, self.trial.total, self.trial.active
+        share = self.steps / trial.training.steps
+        about = {
+            "sweep": self.sweep,
+            "trial_id": trial.id,
+            "name": trial.name,
+            "trial": canonical_json(trial),
+            "task": trial.task.kind,
+            "task_version": trial.task.version,
+            "seed": trial.seed,
+            "N_total": total.N,
+            "N_active": active.N,
+            **{f"total_{k}": v for k, v in asdict(total).items()},
+            **{f"active_{k}": v for k, v in asdict(active).items()},
+            "tokens": round(trial.tokens * share),
+            "flops": trial.flops * share,
+            "status": self.status,
+            "reason": self.reason,
+            "attempt": self.attempt,
+            "workers": self.workers,
+            "started": self.started,
+            "wall_s": self.wall_s,
+            "train_s": self.train_s,
+            "device_s": self.train_s * self.workers,
+            "commit": commit(),
+            "versions": list(versions().items()),
+            "hardware": self.hardware,
+        }
+        rows = [about | asdict(m) for m in self.measurements] or [about]
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+    def write(self, results: Path) -> Path:
+        """Write this record into a results folder, whole or not at all; returns the file."""
+        if self.status in ("done", "diverged"):
+            path = path_of(self.trial.id, results)
+        else:
+            path = results / "failures" / f"{self.trial.id}-{self.attempt}.parquet"
+        with atomic(path) as sink:
+            pq.write_table(self.table(), sink)
+        return path
+
+
+def path_of(trial_id: str, results: Path) -> Path:
+    """Where the record of a trial that has a result is."""
+    return results / "records" / f"{trial_id}.parquet"
+
+
+def read(paths: Iterable[Path]) -> pa.Table:
+    """The rows of these records under one another. ValueError names a file that is no record."""
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path, schema=SCHEMA))
+        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+            raise ValueError(f"{path}: not a record ({str(error).splitlines()[0]})") from error
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()

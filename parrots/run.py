@@ -1,0 +1,159 @@
+"""Run trials with torch alone: no Ray, no MLflow. How a cell runs on a bare GPU box, under torchrun or under Slurm.
+
+    python -m parrots.run cells.jsonl --out results
+    torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results
+
+A line of cells.jsonl is a trial as JSON (`parrots plan SWEEP --jsonl` prints them). A trial whose record is there
+already is passed over, so an interrupted call goes on where it stopped.
+"""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from pydantic import ValidationError
+
+from parrots.evaluation.accuracy import score
+from parrots.frozen import one_line
+from parrots.models.moe import BACKENDS
+from parrots.models.transformer import Transformer
+from parrots.placement import Placement, Progress
+from parrots.provenance import processor
+from parrots.record import Record, path_of
+from parrots.spec import Trial
+from parrots.tasks.store import load
+from parrots.training.parallel import shard
+from parrots.training.trainer import train
+
+
+def run_trial(trial: Trial, place: Placement) -> Record:
+    """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
+    began, started = time.perf_counter(), datetime.now(UTC)
+    examples = load(trial.task, "train", place.data)
+    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, place.backend)
+    model.initialize(trial.seed)
+    model.to(place.device)
+    shard(model, place)
+    trained = train(model, trial, examples, place)
+    measurements = trained.curve
+    if not trained.diverged:
+        test = load(trial.task, "test", place.data)
+        measurements = [*measurements, *trial.task.measure(test, score(model, test, place), trained.steps)]
+    return Record(
+        trial,
+        "diverged" if trained.diverged else "done",
+        measurements,
+        started,
+        wall_s=time.perf_counter() - began,
+        hardware=hardware(place.device),
+        reason=trained.diverged,
+        workers=place.world,
+        steps=trained.steps,
+        train_s=trained.seconds,
+    )
+
+
+def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
+    """The record of an attempt that raised: out of memory, or failed with the error's last line."""
+    oom = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    reason = "".join(traceback.format_exception(error)).strip()
+    now = datetime.now(UTC)
+    return Record(trial, "oom" if oom else "failed", [], now, 0.0, hardware(place.device), reason, workers=place.world)
+
+
+def hardware(device: str) -> str:
+    """What computed, as its maker calls it."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def read_cells(path: Path) -> list[Trial]:
+    """The trials of a file, one JSON line each. ValueError names the first bad line and what is wrong with it."""
+    trials = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if line.strip():
+            try:
+                trials.append(Trial.model_validate_json(line))
+            except ValidationError as error:
+                raise ValueError(f"{path}, line {number}: {one_line(error)}") from error
+    if not trials:
+        raise ValueError(f"{path}: no trials in it")
+    return trials
+
+
+def run_cells(trials: list[Trial], results: Path, place: Placement, sweep: str) -> int:
+    """Run the trials that have no record yet, one after another; returns how many failed. A failure stops none."""
+    todo = [t for t in trials if not path_of(t.id, results).exists()]
+    say = print if place.rank == 0 else (lambda *args, **kwargs: None)
+    say(f"{len(trials)} cells, {len(trials) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
+    failed = 0
+    for number, trial in enumerate(todo, start=1):
+        label = f"[{number}/{len(todo)}] {trial.task.kind} {trial.name}"
+        try:
+            record = run_trial(trial, replace(place, progress=Line(label) if place.rank == 0 else place.progress))
+        except Exception as error:
+            record = failure(trial, error, place)
+            failed += 1
+        if place.rank == 0:
+            record = replace(record, sweep=sweep)
+            record.write(results)
+            final = {m.metric: m.value for m in record.measurements}
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]
+            say(f"\r{label} {record.status} in {record.wall_s:.0f} s  {shown}", flush=True)
+    return failed
+
+
+class Line:
+    """A line of progress, drawn over itself on a terminal and not at all elsewhere."""
+
+    def __init__(self, label: str):
+        self.label, self.began = label, time.perf_counter()
+
+    def __call__(self, at: Progress) -> None:
+        if sys.stdout.isatty():
+            rate = at.tokens / (time.perf_counter() - self.began)
+            print(f"\r{self.label} {at.step / at.steps:4.0%} loss {at.loss:.3f} {rate:,.0f} tokens/s ", end="", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
+    about, _, usage = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage)
+    parser.add_argument("cells", type=Path, help="one trial as JSON a line")
+    parser.add_argument("--out", type=Path, required=True, help="results folder; records go to OUT/records")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--backend", default="grouped", choices=sorted(BACKENDS), help="how experts are computed")
+    parser.add_argument("--sweep", default="", help="name to write into the records")
+    args = parser.parse_args(argv)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
+        if args.device == "cuda":
+            args.device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(args.device)
+    rank = dist.get_rank() if world > 1 else 0
+    place = Placement(args.out / "data", args.device, rank, world, args.backend)
+    try:
+        trials = read_cells(args.cells)
+        (args.out / "records").mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        return 1 if run_cells(trials, args.out, place, args.sweep) else 0
+    except KeyboardInterrupt:
+        print("\nstopped; finished records stay, the same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""A trial: one configuration with one seed. What it says is hashed and is all that may change its result.
+
+Where and how it runs (workers, device, backend, micro-batch, paths) is placement, and stands nowhere in here.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from parrots.frozen import Frozen, canonical
+from parrots.models.config import Counts, Model, count_active, count_total, flops_per_token
+from parrots.tasks import task_from
+from parrots.tasks.task import Task
+
+SEMANTICS = 1
+"""What training means. Bumped with the golden losses, so that a changed meaning never passes for an old record."""
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Training(Frozen):
+    """How weights are found: AdamW with decoupled weight decay. The defaults are the paper's, beyond grid and length."""
+
+    steps: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    """Examples a step over all workers and micro-batches; also the group over which load is balanced."""
+    lr: Positive
+    """The peak."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """From the peak to zero at the last step."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the steps over which the learning rate rises to its peak."""
+    weight_decay: NotNegative = 0.1
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Positive = 1e-8
+    clip_norm: Positive = 1.0
+    load_balance: NotNegative = 0.01
+    """Weight of the load-balancing loss, averaged over layers; nothing to a dense model."""
+
+
+class Trial(Frozen):
+    """What is trained, on what, how, from which seed (of the initial weights and the order of the data)."""
+
+    model: Model
+    task: Annotated[SerializeAsAny[Task], BeforeValidator(task_from)]
+    training: Training
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @cached_property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that name this trial's meaning; equal for equal trials, on any machine."""
+        said = {"trial": canonical(self), "task_version": self.task.version, "semantics": SEMANTICS}
+        return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """For people, as in `d32-E8k2-lr1e-2-s0`; two trials may share one."""
+        experts = f"E{self.model.n_experts}k{self.model.top_k}" if self.model.n_experts > 1 else f"f{self.model.ffn.d_ff}"
+        return f"d{self.model.d_model}-{experts}-lr{short(self.training.lr)}-s{self.seed}"
+
+    @property
+    def total(self) -> Counts:
+        """Parameters that exist."""
+        return count_total(self.model, self.task.vocab_size)
+
+    @property
+    def active(self) -> Counts:
+        """Parameters that a token touches."""
+        return count_active(self.model, self.task.vocab_size)
+
+    @property
+    def tokens(self) -> int:
+        """D: tokens read in training, padding included."""
+        return self.training.steps * self.training.batch_size * (self.task.seq_len - 1)
+
+    @property
+    def flops(self) -> int:
+        """C: training FLOPs, forward and backward."""
+        return 3 * self.tokens * flops_per_token(self.model, self.task.vocab_size, self.task.seq_len - 1)
+
+
+def short(x: float) -> str:
+    """A float as people write it: 1e-2, 5e-4, 0.5."""
+    mantissa, exponent = f"{x:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if not 0.1 <= x < 1000 else f"{x:g}"

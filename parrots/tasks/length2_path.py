@@ -1,0 +1,87 @@
+"""Length-2 path: between which vertices does the path from s to t run (the task of arXiv 2410.19034, theorem 3.2)?
+
+A directed graph on n vertices is given edge by edge in random order, one token an edge. A query names two vertices that
+exactly one path of two edges joins; the answer is the vertex in the middle. Every graph is new, so nothing can be learned
+by heart: `<bos> edge* <sep> s t m`. In training a graph may be asked several queries, each with its answer. A vertex is
+another token as source, as target and as answer: told apart by position alone, they are learned several times later.
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from parrots.tasks.task import Examples, Split, Task, of_one_length
+
+CHUNK = 16_384  # graphs made at once: bounds memory at about 100 MB for n = 32
+
+
+class Length2Path(Task):
+    """Graphs on `n_vertices` of which each has `out_degree` edges to others; tested on one query a graph."""
+
+    kind: Literal["length2_path"] = "length2_path"
+    version: ClassVar[int] = 1
+    n_vertices: Annotated[int, Field(ge=3, le=128)]
+    out_degree: Annotated[int, Field(ge=1)] = 3
+    n_train: Annotated[int, Field(ge=1)]
+    """Training graphs; steps x batch_size of them make one epoch, in which no graph is seen twice."""
+    train_queries: Annotated[int, Field(ge=1)] = 1
+    n_test: Annotated[int, Field(ge=1)] = 2000
+    data_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.out_degree >= self.n_vertices:
+            raise ValueError(f"out_degree={self.out_degree}: less than n_vertices={self.n_vertices}")
+        return self
+
+    @property
+    def vocab_size(self) -> int:
+        return self.n_vertices**2 + 3 * self.n_vertices + 2
+
+    @property
+    def seq_len(self) -> int:
+        return self._length(self.train_queries)
+
+    def _length(self, queries: int) -> int:
+        return 2 + self.n_vertices * self.out_degree + 3 * queries
+
+    def n_examples(self, split: Split) -> int:
+        return self.n_train if split == "train" else self.n_test
+
+    def make(self, split: Split) -> Examples:
+        draw = np.random.default_rng([self.data_seed, ("train", "test").index(split)])
+        queries = self.train_queries if split == "train" else 1
+        parts, left = [], self.n_examples(split)
+        while left > 0:
+            parts.append(self._draw(draw, CHUNK, queries)[:left])
+            left -= len(parts[-1])
+        return of_one_length(np.concatenate(parts), answer=self._length(1) - 1)
+
+    def _draw(self, draw: np.random.Generator, N: int, queries: int) -> np.ndarray:
+        """Up to N examples, (., S) tokens: graphs with fewer than `queries` pairs that one path joins are passed over."""
+        n = self.n_vertices
+        keys_Nnn = draw.random((N, n, n), dtype=np.float32)
+        keys_Nnn[:, range(n), range(n)] = 2  # no edge from a vertex to itself
+        heads_Nno = np.argpartition(keys_Nnn, self.out_degree, axis=2)[:, :, : self.out_degree]
+        edge_Nnn = np.zeros((N, n, n), np.uint8)
+        np.put_along_axis(edge_Nnn, heads_Nno, 1, axis=2)
+        one_path_Nnn = np.matmul(edge_Nnn, edge_Nnn) == 1
+        one_path_Nnn[:, range(n), range(n)] = False
+        enough = one_path_Nnn.sum((1, 2)) >= queries
+        heads_Nno, edge_Nnn, one_path_Nnn = heads_Nno[enough], edge_Nnn[enough], one_path_Nnn[enough]
+        N = len(edge_Nnn)
+        keys = np.where(one_path_Nnn.reshape(N, -1), draw.random((N, n * n), dtype=np.float32), 2)
+        pairs_NQ = np.argsort(keys, axis=1)[:, :queries]
+        s_NQ, t_NQ = pairs_NQ // n, pairs_NQ % n
+        rows = np.arange(N)[:, None]
+        middle_NQ = (edge_Nnn[rows, s_NQ] & edge_Nnn.transpose(0, 2, 1)[rows, t_NQ]).argmax(2)
+        edges = draw.permuted((np.arange(n)[:, None] * n + heads_Nno).reshape(N, -1), axis=1)
+        asked = n * n + np.stack([s_NQ, n + t_NQ, 2 * n + middle_NQ], axis=2).reshape(N, -1)
+        bos, sep = (np.full((N, 1), n * n + 3 * n + i) for i in (0, 1))
+        return np.concatenate([bos, edges, sep, asked], axis=1).astype(np.uint16)
+
+    def counted(self, examples: Examples) -> np.ndarray:
+        counted_NS = np.zeros(examples.tokens_NS.shape, bool)
+        counted_NS[:, self._length(1) - 1 :: 3] = True
+        return counted_NS

@@ -1,0 +1,94 @@
+"""What a task is: data by global example index, which tokens count, and what a score means. No torch.
+
+A task is one file in this folder that declares one `Task`; the file's name is its `kind`.
+"""
+
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from parrots.frozen import Frozen
+from parrots.measurement import Measurement, mean, proportion
+
+# N examples, S tokens of the longest example
+
+Split = Literal["train", "test"]
+
+
+class Examples(NamedTuple):
+    """One row an example: `tokens[:answer]` is the prompt, `tokens[answer:length]` the answer, the rest padding."""
+
+    tokens_NS: np.ndarray
+    """uint16; padding is 0 and never counts."""
+    answer_N: np.ndarray
+    """int32."""
+    length_N: np.ndarray
+    """int32."""
+
+    @property
+    def n(self) -> int:
+        """Examples held."""
+        return len(self.tokens_NS)
+
+    def take(self, at: np.ndarray | slice) -> "Examples":
+        """The rows at these indices."""
+        return Examples(*(column[at] for column in self))
+
+    def answers(self) -> np.ndarray:
+        """(N, S) True where a token belongs to the answer."""
+        at_S = np.arange(self.tokens_NS.shape[1])
+        return (at_S >= self.answer_N[:, None]) & (at_S < self.length_N[:, None])
+
+
+def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
+    """Examples without padding whose answers all begin at the same position."""
+    n, length = tokens_NS.shape
+    return Examples(tokens_NS.astype(np.uint16), np.full(n, answer, np.int32), np.full(n, length, np.int32))
+
+
+class Scores(NamedTuple):
+    """What one teacher-forced pass says of each token, given the right tokens before it."""
+
+    nll_NS: np.ndarray
+    """Negative log-likelihood in nats, float32; 0 at the first position, which nothing predicts."""
+    right_NS: np.ndarray
+    """Whether the most probable token is the given one; True at the first position."""
+
+
+class Task(Frozen):
+    """Declared data and its meaning."""
+
+    kind: str
+    version: ClassVar[int]
+    """Part of every trial_id: bumped when the data or the scores change meaning."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens are 0 to vocab_size - 1."""
+        raise NotImplementedError
+
+    @property
+    def seq_len(self) -> int:
+        """S, the tokens of the longest example; a model reads at most S - 1 of them."""
+        raise NotImplementedError
+
+    def n_examples(self, split: Split) -> int:
+        """Examples in a split."""
+        raise NotImplementedError
+
+    def make(self, split: Split) -> Examples:
+        """A whole split, from the declared fields alone."""
+        raise NotImplementedError
+
+    def counted(self, examples: Examples) -> np.ndarray:
+        """(N, S) True where a token counts in the training loss; never the first position."""
+        raise NotImplementedError
+
+    def measure(self, examples: Examples, scores: Scores, step: int) -> list[Measurement]:
+        """Final scores of the test split: exact match of the whole answer, and the loss on the tokens that count.
+
+        With one right answer, greedy decoding gives it exactly when every teacher-forced argmax is right, so one forward
+        pass scores what decoding would.
+        """
+        exact_N = (scores.right_NS | ~examples.answers()).all(1)
+        return [proportion("exact_match", step, exact_N), mean("test_loss", step, scores.nll_NS[self.counted(examples)])]

@@ -1,0 +1,1 @@
+"""How weights are found: the loop, the optimizer, the spreading over workers."""

@@ -1,0 +1,1 @@
+"""Orchestration: declare, plan, run, mirror. The only room that imports ray or mlflow."""

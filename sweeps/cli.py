@@ -1,0 +1,268 @@
+"""The command `parrots`. Verbs import what is heavy when they are called, so that a plan never waits for torch or ray."""
+
+import os
+import sqlite3
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from parrots.frozen import canonical_json
+from parrots.provenance import cores
+from sweeps import ledger
+from sweeps.plan import Plan, longest_first
+from sweeps.plan import plan as make_plan
+from sweeps.spec import Sweep, find, load
+from sweeps.watch import Watch, clock
+
+if TYPE_CHECKING:
+    from analysis.report import Report
+
+LOOPBACK = "127.0.0.1"
+
+# bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
+out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+
+sweep_argument = click.argument("sweep")
+scale_option = click.option("--scale", default="laptop", show_default=True, help="One of the sweep's scales.")
+slots_option = click.option("--slots", type=click.IntRange(min=1), default=cores, help="Trials at once.  [default: one a core]")
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default="results",
+    envvar="PARROTS_RESULTS",
+    show_default=True,
+    help="Folder of records, reports and MLflow's store; also $PARROTS_RESULTS.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def cli() -> None:
+    """Scaling sweeps for dense and mixture-of-experts transformers: plan, run, compare, decide.
+
+    SWEEP is the name of one that comes with the package (quickstart) or a path to a file of your own.
+    """
+
+
+@cli.command()
+@sweep_argument
+@scale_option
+@results_option
+@slots_option
+@click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
+def plan(sweep: str, scale: str, results: Path, slots: int, jsonl: bool) -> None:
+    """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
+    found = find(sweep, scale)
+    if jsonl:
+        for cell in found.cells:
+            click.echo(canonical_json(cell.trial))
+        return
+    made = make_plan(found.cells, ledger.read(results), slots)
+    table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
+    for name in ("task", "trial"):
+        table.add_column(name, no_wrap=True)
+    for name in ("workers", "N_total", "N_active", "FLOPs", "time"):
+        table.add_column(name, justify="right")
+    table.add_column("state")
+    for cell in found.cells:
+        trial = cell.trial
+        numbers = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", clock(made.seconds[trial.id]))
+        table.add_row(trial.task.kind, trial.name, str(cell.workers), *numbers, made.states[trial.id])
+    out.print(table)
+    out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in found.cells):.2e} FLOPs in all")
+    out.print("N_total and N_active leave out embedding and head. Time is one slot's, from sweeps/calibration.json.")
+
+
+def summary(made: Plan) -> str:
+    """How much of a plan is done and how long the rest will take."""
+    states = Counter(made.states.values())
+    missing = len(made.cells) - states["done"]
+    if not missing:
+        return f"{len(made.cells)} cells, all done"
+    failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
+    done = f"{len(made.cells)} cells, {states['done']} done"
+    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slots"
+
+
+@cli.command()
+@sweep_argument
+@scale_option
+@results_option
+@slots_option
+def run(sweep: str, scale: str, results: Path, slots: int) -> int:
+    """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
+    from sweeps.tracking import Mirror
+
+    found = find(sweep, scale)
+    writable(results)
+    before = ledger.read(results)
+    made = make_plan(found.cells, before, slots)
+    missing = longest_first(before.missing(found.cells), made)
+    found.manifest(results)
+    out.print(f"{found.name}: {found.title}\n{summary(made)}")
+    with Mirror(results) as mirror:
+        for cell in found.cells:
+            mirror.add(cell.trial.id, found.name)
+        if missing:
+            from sweeps.run import run as run_cells
+
+            with Watch(missing, made, out, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
+                run_cells(found, missing, before, results, watch)
+        after = ledger.read(results)
+        if any(after.state(cell) == "done" for cell in found.cells):
+            written = write_report(found, results)
+            verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
+            mirror.finish(found.name, found.title, verdicts, written.html.parent)
+            say(written)
+    if mirror.problem:
+        out.print(f"MLflow lacks some of this ({mirror.problem}); `parrots run {sweep}` again adds what is missing")
+    say_failures(found, after)
+    return 1 if after.missing(found.cells) else 0
+
+
+@cli.command()
+@sweep_argument
+@results_option
+def status(sweep: str, results: Path) -> None:
+    """Show how many cells of SWEEP, as it was last run, are done, failed or missing, and why the failed ones failed."""
+    found = load(sweep, results)
+    books = ledger.read(results)
+    table = Table(box=None, header_style="bold")
+    for name in ("task", "done", "failed", "missing"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in dict.fromkeys(cell.trial.task.kind for cell in found.cells):
+        states = Counter(books.state(cell) for cell in found.cells if cell.trial.task.kind == task)
+        table.add_row(task, *(str(states[state]) for state in ("done", "failed", "missing")))
+    out.print(f"{found.name} ({found.scale}): {found.title}", table)
+    say_failures(found, books)
+
+
+@cli.command()
+@sweep_argument
+@results_option
+def report(sweep: str, results: Path) -> None:
+    """Write the report of SWEEP, as it was last run, from its records: HTML, Markdown, figures and the table drawn."""
+    found = load(sweep, results)
+    writable(results)
+    say(write_report(found, results))
+
+
+@cli.command()
+@click.argument("sweep", required=False)
+@results_option
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(sweep: str | None, results: Path, port: int) -> None:
+    """Open MLflow on the loopback address over the results, and print where SWEEP's runs are compared."""
+    from sweeps.tracking import Store, store_uri
+
+    database = results / "mlflow.db"
+    if not database.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise ValueError(f"no MLflow store in {results}; `parrots run SWEEP` makes one")
+    free(port)
+    unlocked(database)
+    base = f"http://{LOOPBACK}:{port}"
+    for name in [sweep] if sweep else ledger.sweeps(results):
+        for task, link in Store(results).compare_links(name, base).items():
+            out.print(f"compare {name}, {task}: {link}")
+    out.print(f"MLflow is at {base} until Ctrl-C")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(results), "--workers", "1"]
+    command += ["--default-artifact-root", (results / "mlartifacts").absolute().as_uri()]
+    command += ["--host", LOOPBACK, "--port", str(port), "--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"]
+    os.execv(sys.executable, command)
+
+
+def write_report(found: Sweep, results: Path) -> "Report":
+    """The sweep's report, written."""
+    from analysis.report import write
+
+    command = f"parrots run {found.name} --scale {found.scale}"
+    return write(found.name, found.title, found.claims, [cell.trial.id for cell in found.cells], results, command)
+
+
+def say(written: "Report") -> None:
+    """A report's short table, verdicts and whereabouts."""
+    from analysis.report import number
+
+    for task, rows in written.cells.groupby("task", sort=False):
+        table = Table(title=str(task), title_justify="left", box=None, header_style="bold")
+        shown = [c for c in rows.dropna(axis=1, how="all").columns if c not in ("task", "d_ff", "n_experts", "kind")]
+        for column in shown:
+            table.add_column(column, justify="left" if column == "label" else "right")
+        for values in rows[shown].itertuples(index=False):
+            table.add_row(*map(number, values))
+        out.print(table, "")
+    for decision in written.decisions:
+        out.print(f"[bold]{decision.headline}[/bold]\n  {decision.evidence}")
+    out.print(f"report: {written.html}")
+
+
+def say_failures(found: Sweep, books: ledger.Ledger) -> None:
+    """Each cell that has failed and has no record, with the last line of its last attempt's reason."""
+    from parrots.record import read
+
+    failed = [cell for cell in found.cells if books.state(cell) == "failed"]
+    if failed:
+        out.print(f"{len(failed)} cells failed; `parrots run {found.name}` tries them again")
+    for cell in failed:
+        reason = read(books.failures[cell.trial.id][-1:])["reason"][0].as_py().splitlines()[-1]
+        out.print(f"  {cell.trial.task.kind} {cell.trial.name}: attempt {books.attempts(cell.trial.id)}, {reason}")
+
+
+def writable(results: Path) -> None:
+    """ValueError unless files can be made in the results folder, which is made if need be."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to {results} ({error.strerror}); name another folder with --results") from error
+
+
+def free(port: int) -> None:
+    """ValueError if somebody listens on this port of the loopback address."""
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise ValueError(f"port {port} is in use; name another with --port") from error
+
+
+def unlocked(database: Path) -> None:
+    """ValueError if another process holds MLflow's SQLite store locked."""
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=5)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise ValueError(f"MLflow's store {database} cannot be used ({error}); end what holds it and try again") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit code: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C."""
+    try:
+        return cli.main(argv, prog_name="parrots", standalone_mode=False) or 0
+    except click.exceptions.NoSuchCommand as error:
+        problem = f"no command {error.command_name!r}; there are {', '.join(sorted(cli.commands))}"
+    except click.ClickException as error:
+        problem = error.format_message()
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; finished records stay, and the next `parrots run` goes on from here", err=True)
+        return 130
+    click.echo(f"error: {problem}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

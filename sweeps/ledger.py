@@ -1,0 +1,45 @@
+"""Which trials are done, failed or missing: read off file names, so it is quick and there is nothing to keep in step."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.spec import Cell
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a results folder holds."""
+
+    done: frozenset[str]
+    """Ids of the trials that have a record, whatever sweep asked for it."""
+    failures: dict[str, list[Path]]
+    """The records of failed attempts by trial id, oldest first."""
+
+    def missing(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The cells that a run would run: those without a record, failed ones among them."""
+        return [cell for cell in cells if cell.trial.id not in self.done]
+
+    def state(self, cell: Cell) -> str:
+        """done, failed (tried, and no record) or missing."""
+        if cell.trial.id in self.done:
+            return "done"
+        return "failed" if cell.trial.id in self.failures else "missing"
+
+    def attempts(self, trial_id: str) -> int:
+        """How often it has failed."""
+        return len(self.failures.get(trial_id, ()))
+
+
+def read(results: Path) -> Ledger:
+    """The ledger of a results folder; an absent one is empty."""
+    done = frozenset(path.stem for path in (results / "records").glob("*.parquet"))
+    failures: dict[str, list[Path]] = {}
+    for path in sorted((results / "failures").glob("*.parquet"), key=lambda path: (len(path.name), path.name)):
+        failures.setdefault(path.stem.partition("-")[0], []).append(path)
+    return Ledger(done, failures)
+
+
+def sweeps(results: Path) -> list[str]:
+    """The sweeps that were run into a results folder."""
+    return sorted(path.parent.name for path in (results / "sweeps").glob("*/manifest.json"))

@@ -1,0 +1,186 @@
+"""Records mirrored to MLflow: a view, never the source. Training neither waits for it nor fails because of it.
+
+One experiment a task, one flat run a trial, tagged with its sweep: MLflow's charts show only the collapsed parent of
+nested runs. A record is found again by its tag `trial_id`, so mirroring can be repeated and doubles nothing.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from parrots.record import path_of, read
+from parrots.spec import Trial
+
+BATCH = 1000  # metric points a request; MLflow's own limit
+SWEEPS = "parrots/sweeps"
+
+
+def store_uri(results: Path) -> str:
+    """The MLflow store of a results folder: SQLite, or what MLFLOW_TRACKING_URI names."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+
+
+class Mirror:
+    """Copies records to MLflow in a thread of its own while it is entered as a context; leaving waits for the last."""
+
+    def __init__(self, results: Path):
+        self.results = results
+        self.queue: SimpleQueue[Callable[[Store], None] | None] = SimpleQueue()
+        self.thread = Thread(target=self._work, daemon=True)
+        self.problem = ""
+        """Why MLflow does not have everything, in a line, or nothing."""
+
+    def add(self, trial_id: str, sweep: str) -> None:
+        """Mirror this trial's record, when there is time; it counts as one of the sweep's."""
+        self.queue.put(lambda store: store.mirror(trial_id, sweep))
+
+    def finish(self, sweep: str, title: str, verdicts: Mapping[str, str], folder: Path) -> None:
+        """Then mirror the sweep itself, with its report."""
+        self.queue.put(lambda store: store.report(sweep, title, verdicts, folder))
+
+    def __enter__(self) -> "Mirror":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.queue.put(None)
+        self.thread.join()
+
+    def _work(self) -> None:
+        try:
+            store = Store(self.results)
+            while (item := self.queue.get()) is not None:
+                item(store)
+        except Exception as error:  # whatever MLflow or its database may raise: training goes on without it
+            self.problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+class Store:
+    """An MLflow store and which of our trials it has."""
+
+    def __init__(self, results: Path):
+        import logging
+
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        self.results = results
+        self.client = MlflowClient(tracking_uri=store_uri(results))
+        self.experiments: dict[str, str] = {}
+        self.runs: dict[str, dict[str, Any]] = {}
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment with this name, made if it is not there; its trials' runs are then known."""
+        if name not in self.experiments:
+            found = self.client.get_experiment_by_name(name)
+            artifacts = (self.results / "mlartifacts").absolute().as_uri()
+            made = found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+            self.experiments[name] = made
+            self.runs[name] = {run.data.tags.get("trial_id"): run for run in self._search(self.experiments[name])}
+        return self.experiments[name]
+
+    def _search(self, experiment_id: str, filter_string: str = "") -> Iterable[Any]:
+        token = None
+        while True:
+            page = self.client.search_runs([experiment_id], filter_string, max_results=1000, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    def mirror(self, trial_id: str, sweep: str) -> None:
+        """Bring MLflow's run of this trial up to its record, if it has one."""
+        path = path_of(trial_id, self.results)
+        if not path.exists():
+            return
+        rows = read([path])
+        about = {name: rows[name][0].as_py() for name in rows.schema.names}
+        experiment = f"parrots/{about['task']}"
+        experiment_id = self.experiment(experiment)
+        run = self.runs[experiment].get(trial_id)
+        tags = {f"sweep.{sweep}": "yes"}
+        if run is None:
+            start = int(about["started"].timestamp() * 1000)
+            tags |= {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"], "status": about["status"]}
+            run = self.client.create_run(experiment_id, start, tags, about["name"])
+        elif run.info.status == "FINISHED":
+            if tags.items() - run.data.tags.items():
+                self.client.set_tag(run.info.run_id, *next(iter(tags.items())))
+            return
+        self._log(run.info.run_id, rows, about)
+        self.runs[experiment][trial_id] = self.client.get_run(run.info.run_id)
+
+    def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any]) -> None:
+        """Parameters and metrics in batches. Times are the record's, so that logging a point again changes nothing.
+
+        The scores go first, since MLflow's comparison opens on the metric that it met first.
+        """
+        from mlflow.entities import Metric, Param
+
+        start, span = about["started"].timestamp() * 1000, about["wall_s"] * 1000
+        measured = list(zip(*(rows[column].to_pylist() for column in ("metric", "value", "step")), strict=True))
+        along = Counter(metric for metric, _, _ in measured)
+        last = max(step for _, _, step in measured)
+        points = [
+            Metric(metric, value, int(start + span * step / last), step)
+            for metric, value, step in sorted(measured, key=lambda point: along[point[0]] > 1)
+        ]
+        points.append(Metric("train_s", about["train_s"], int(start + span), last))
+        params = [Param(key, str(value)) for key, value in parameters(about).items()]
+        for first in range(0, len(points), BATCH):
+            self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params if first == 0 else [])
+        self.client.set_terminated(run_id, "FINISHED", int(start + span))
+
+    def report(self, name: str, title: str, verdicts: Mapping[str, str], folder: Path) -> None:
+        """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""
+        experiment_id = self.experiment(SWEEPS)
+        found = next(iter(self._search(experiment_id, f"tags.sweep = '{name}'")), None)
+        run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
+        for key, value in {"mlflow.note.content": title, **verdicts}.items():
+            self.client.set_tag(run.info.run_id, key, value)
+        self.client.log_artifacts(run.info.run_id, str(folder), "report")
+        self.client.set_terminated(run.info.run_id)
+
+    def compare_links(self, sweep: str, base: str) -> dict[str, str]:
+        """For each task, the address of MLflow's comparison of this sweep's runs."""
+        links = {}
+        for experiment in self.client.search_experiments(filter_string="name LIKE 'parrots/%'"):
+            runs = self._search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'")
+            ids = [run.info.run_id for run in runs]
+            if ids and experiment.name != SWEEPS:
+                asked = f"runs={quote(json.dumps(ids))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+                links[experiment.name] = f"{base}/#/compare-runs?{asked}"
+        return links
+
+
+def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
+    """What MLflow's tables sort and its charts draw by: every axis and every count, as numbers where they are numbers."""
+    trial = Trial.model_validate_json(about["trial"])
+    model, training = trial.model, trial.training
+    return {
+        "d_model": model.d_model,
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+        "d_ff": model.ffn.d_ff,
+        "n_experts": model.n_experts,
+        "top_k": model.top_k,
+        "lr": training.lr,
+        "batch_size": training.batch_size,
+        "steps": training.steps,
+        "seed": trial.seed,
+        "N_total": about["N_total"],
+        "N_active": about["N_active"],
+        "tokens": about["tokens"],
+        "flops": about["flops"],
+        "workers": about["workers"],
+        **{key: value for key, value in trial.task.model_dump().items() if key != "kind"},
+    }

@@ -1,0 +1,121 @@
+"""How far a running sweep is, drawn live on a terminal and told in lines elsewhere."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from sweeps.plan import Plan
+from sweeps.spec import Cell
+
+LINE_EVERY_S = 15.0
+RATE_OVER_S = 20.0
+
+
+class Watch:
+    """Counts a run's cells and draws them while it is entered as a context.
+
+    cells: those to run, of a plan whose proportions foretell the time left; the run's own pace sets its scale.
+    on_end: called with the id of each trial that has ended.
+    """
+
+    def __init__(self, cells: Sequence[Cell], plan: Plan, console: Console, on_end: Callable[[str], None]):
+        self.cells = {cell.trial.id: cell for cell in cells}
+        self.work = {cell.trial.id: plan.work(cell) for cell in cells}
+        self.slots, self.console, self.on_end = plan.slots, console, on_end
+        self.share: dict[str, float] = {}  # of each running cell
+        self.status: dict[str, str] = {}  # of each ended cell
+        self.tokens: Counter[str] = Counter()
+        self.read: deque[tuple[float, int]] = deque()
+        self.began = time.monotonic()
+
+    def started(self, trial_id: str) -> None:
+        """A cell begins, or begins again."""
+        if not self.share and not self.status:
+            self.began = time.monotonic()  # the pace is the cells', not that of Ray's start
+        self.share[trial_id] = 0.0
+
+    def progressed(self, trial_id: str, share: float, tokens: int) -> None:
+        """A running cell has done this share of its steps and read so many tokens."""
+        self.share[trial_id], self.tokens[trial_id] = share, tokens
+        now = time.monotonic()
+        self.read.append((now, self.tokens.total()))
+        while now - self.read[0][0] > RATE_OVER_S:
+            self.read.popleft()
+
+    def ended(self, trial_id: str, status: str) -> None:
+        """A cell has its record."""
+        self.share.pop(trial_id, None)
+        self.status[trial_id] = status
+        self.on_end(trial_id)
+
+    def unfinished(self, cells: Sequence[Cell]) -> bool:
+        """Whether some of these have not ended, which after a run means that it was interrupted."""
+        return any(cell.trial.id not in self.status for cell in cells)
+
+    def tokens_per_s(self) -> float:
+        """Training tokens a second over the last while."""
+        if len(self.read) < 2 or self.read[-1][0] == self.read[0][0]:
+            return 0.0
+        (t0, n0), (t1, n1) = self.read[0], self.read[-1]
+        return (n1 - n0) / (t1 - t0)
+
+    def left_s(self) -> float:
+        """Seconds until the last cell ends, as far as one can tell."""
+        whole = sum(self.work.values())
+        done = sum(self.work[i] for i in self.status) + sum(self.work[i] * s for i, s in list(self.share.items()))
+        elapsed = time.monotonic() - self.began
+        pace = done / elapsed if done > 0.05 * whole else self.slots
+        return (whole - done) / pace
+
+    def line(self) -> str:
+        """The state of the run in a line."""
+        if not self.share and not self.status:
+            return f"starting Ray: {len(self.cells)} cells on {self.slots} slots"
+        failed = sum(status in ("failed", "oom") for status in self.status.values())
+        left = len(self.cells) - len(self.status) - len(self.share)
+        counts = f"{len(self.status) - failed} done, {len(self.share)} running, {left} left"
+        lost = f", {failed} failed" if failed else ""
+        return f"{counts}{lost} | {self.tokens_per_s():,.0f} tokens/s | {clock(self.left_s())} left"
+
+    def __rich__(self) -> Group:
+        rows = Table.grid(padding=(0, 2))
+        for trial_id, share in list(self.share.items()):
+            trial = self.cells[trial_id].trial
+            rows.add_row(f"  {trial.task.kind}", trial.name, ProgressBar(1.0, share, width=30), f"{share:4.0%}")
+        return Group(self.line(), rows)
+
+    def __enter__(self) -> "Watch":
+        self.began = time.monotonic()
+        self.over = Event()
+        self.live = Live(self, console=self.console, refresh_per_second=2) if self.console.is_terminal else None
+        if self.live:
+            self.live.start()
+        else:
+            Thread(target=self._tell, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.over.set()
+        if self.live:
+            self.live.stop()
+        else:
+            self.console.print(self.line())
+
+    def _tell(self) -> None:
+        while not self.over.wait(LINE_EVERY_S):
+            self.console.print(self.line())
+
+
+def clock(seconds: float) -> str:
+    """A duration as people read it: 45 s, 3:20, 2:05:00."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    return f"{s // 60}:{s % 60:02}" if s < 3600 else f"{s // 3600}:{s // 60 % 60:02}:{s % 60:02}"

@@ -1,0 +1,93 @@
+import re
+
+import pytest
+
+from analysis.claims import Claim
+from analysis.report import number, write
+from parrots.measurement import Measurement
+
+from ..conftest import MOE
+from ..test_record import record
+
+CLAIM = Claim(
+    name="memory",
+    statement="memory follows total parameters",
+    task="phonebook",
+    metric="memory_bits",
+    form="power",
+    predictor="N_total",
+    rival="N_active",
+)
+FFNS = [{"kind": "dense", "d_ff": f} for f in (8, 16, 32, 64)] + [{**MOE, "n_experts": e} for e in (4, 8, 16)]
+
+
+@pytest.fixture
+def results(make_trial, tmp_path):
+    """A sweep whose bits are two a total parameter, of which one trial failed, one diverged and one was not run."""
+    ids = []
+    for ffn in FFNS:
+        for seed in (0, 1):
+            trial = make_trial(ffn, seed=seed)
+            bits = 2.0 * trial.total.N * (1 + 0.02 * seed)
+            measured = [Measurement("loss", 20, 2.0, 0.1, 5), Measurement("memory_bits", 20, bits, 1.0, 60)]
+            measured.append(Measurement("test_loss", 20, 1e4 / bits, 0.1, 60))
+            record(trial, measurements=measured).write(tmp_path)
+            ids.append(trial.id)
+    failed, diverged, unrun = make_trial(FFNS[0], seed=2), make_trial(FFNS[0], lr=9.0), make_trial(seed=9)
+    record(failed, "failed", [], reason="Traceback\nRuntimeError: <script>alert(1)</script>").write(tmp_path)
+    record(diverged, "diverged", [Measurement("loss", 5, 9.0, 0.1, 5)], reason="loss rose").write(tmp_path)
+    return tmp_path, [*ids, failed.id, diverged.id, unrun.id]
+
+
+@pytest.fixture
+def written(results):
+    folder, ids = results
+    return write("mine", "What I asked", [CLAIM], ids, folder, "parrots run mine")
+
+
+def test_the_report_states_what_the_data_show(written):
+    page = written.html.read_text()
+    (decision,) = written.decisions
+    assert decision.verdict == "supported"
+    assert 'class="verdict supported"' in page
+    assert "memory follows total parameters: supported" in page
+    assert f"{decision.comparison.difference.low:.3f}, {decision.comparison.difference.high:.3f}" in page
+    assert "7 configurations, 14 runs" in page
+
+
+def test_what_is_missing_is_told_with_its_reason(written):
+    for name in ("report.html", "report.md"):
+        page = (written.html.parent / name).read_text()
+        assert "Not run yet: 1 trial" in page
+        assert "failed, RuntimeError" in page
+        assert "d16-f8-lr9-s0" in page
+
+
+def test_text_from_records_cannot_become_markup(written):
+    assert "<script" not in written.html.read_text()
+
+
+def test_no_number_is_nan(written):
+    page = re.sub(r"<svg.*?</svg>", "", written.html.read_text(), flags=re.DOTALL)
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
+def test_a_sweep_without_a_finished_trial_has_no_report(make_trial, tmp_path):
+    with pytest.raises(ValueError, match="no finished trial"):
+        write("mine", "t", [CLAIM], [make_trial().id], tmp_path, "c")
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_report_is_the_same_twice_but_for_its_date(results, written):
+    folder, ids = results
+    before = (written.html.parent / "memory.svg").read_bytes()
+    write("mine", "What I asked", [CLAIM], ids, folder, "parrots run mine")
+    assert (written.html.parent / "memory.svg").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(12448, "12,448"), (0.98765, "0.988"), (12448.6, "12,449"), ("text", "text"), (0.006, "0.006"), (2, "2")],
+)
+def test_numbers_are_shown_as_people_write_them(value, shown):
+    assert number(value) == shown

@@ -1,0 +1,36 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pytest
+
+from parrots.spec import Trial
+
+BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
+PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
+MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
+
+
+@pytest.fixture
+def make_trial():
+    """A small trial, with any part laid over by keyword."""
+
+    def make(ffn=None, task=None, seed=0, **training) -> Trial:
+        return Trial.model_validate(
+            {
+                "model": {
+                    "d_model": 16,
+                    "n_layers": 2,
+                    "n_heads": 4,
+                    "n_kv_heads": 2,
+                    "init_std": 0.2,
+                    "ffn": ffn or {"kind": "dense", "d_ff": 32},
+                },
+                "task": task or BOOK,
+                "training": {"steps": 20, "batch_size": 20, "lr": 1e-2, "weight_decay": 0.0, **training},
+                "seed": seed,
+            }
+        )
+
+    return make

@@ -1,0 +1,115 @@
+import os
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sweeps.cli import main
+from sweeps.tracking import Store
+
+from ..test_record import record
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *words: str) -> str:
+    """Exit code 2, one line on stderr, nothing on stdout, nothing written; returns the line."""
+    before = sorted(Path().rglob("*"))
+    assert main(list(words)) == 2
+    said = capsys.readouterr()
+    assert sorted(Path().rglob("*")) == before
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["plan", "nothing"], "no sweep 'nothing'; there are quickstart"),
+        (["run", "nothing"], "no sweep 'nothing'; there are quickstart"),
+        (["status", "nothing"], "nothing was not run into results"),
+        (["report", "quickstart"], "`parrots run quickstart` does it"),
+        (["run", "quickstart", "--scale", "huge"], "there are laptop, smoke"),
+        (["run", "quickstart", "--slots", "0"], "--slots"),
+        (["plan"], "Missing argument 'SWEEP'"),
+        (["fly"], "no command 'fly'; there are plan, report, run, status, ui"),
+        (["plan", "quickstart", "--fast"], "--fast"),
+        (["ui"], "no MLflow store in results"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2_and_writes_nothing(capsys, words, expected):
+    assert expected in refused(capsys, *words)
+
+
+def test_a_results_folder_that_cannot_be_written_is_refused(capsys):
+    assert "cannot write to /proc/results" in refused(capsys, "run", "quickstart", "--results", "/proc/results")
+    Path("file").write_text("")
+    assert "--results" in refused(capsys, "run", "quickstart", "--results", "file")
+
+
+def test_a_port_in_use_is_named(capsys):
+    Path("results").mkdir()
+    sqlite3.connect("results/mlflow.db").close()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} is in use; name another with --port" in refused(capsys, "ui", "--port", str(port))
+
+
+def test_a_locked_store_is_named(capsys):
+    Path("results").mkdir()
+    with sqlite3.connect("results/mlflow.db", isolation_level=None) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        line = refused(capsys, "ui", "--port", "5999")
+    assert "mlflow.db cannot be used (database is locked)" in line
+
+
+def test_help_lists_every_verb(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(verb in said for verb in ("plan", "run", "status", "report", "ui"))
+
+
+def test_a_plan_as_json_lines_is_what_parrots_run_reads(capsys):
+    from parrots.run import read_cells
+
+    assert main(["plan", "quickstart", "--scale", "smoke", "--jsonl"]) == 0
+    Path("cells.jsonl").write_text(capsys.readouterr().out)
+    assert len(read_cells(Path("cells.jsonl"))) == 10
+
+
+def test_status_counts_and_gives_the_reason_of_each_failure(capsys):
+    from sweeps.spec import find
+
+    found = find("quickstart", "smoke")
+    found.manifest(Path("results"))
+    record(found.cells[0].trial).write(Path("results"))
+    record(found.cells[1].trial, "failed", [], reason="Traceback\nValueError: it broke").write(Path("results"))
+    assert main(["status", "quickstart"]) == 0
+    said = capsys.readouterr().out
+    assert "d16-f16-lr2e-2-s0: attempt 1, ValueError: it broke" in said
+    (row,) = [line.split() for line in said.splitlines() if line.strip().startswith("phonebook ")][:1]
+    assert row == ["phonebook", "1", "1", "4"]
+
+
+def test_links_to_compare_name_every_run_of_the_sweep(make_trial):
+    results = Path("results").absolute()
+    trials = [make_trial(seed=s) for s in range(3)]
+    for trial in trials:
+        record(trial, sweep="mine").write(results)
+    store = Store(results)
+    for trial in trials[:2]:
+        store.mirror(trial.id, "mine")
+    store.mirror(trials[2].id, "other")
+    (link,) = store.compare_links("mine", "http://127.0.0.1:1").values()
+    runs = [run.info.run_id for run in store.runs["parrots/phonebook"].values() if "sweep.mine" in run.data.tags]
+    assert len(runs) == 2
+    assert all(run in link for run in runs)
+    assert link.startswith("http://127.0.0.1:1/#/compare-runs?runs=")
+    assert os.path.exists(results / "mlflow.db")

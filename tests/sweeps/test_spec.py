@@ -1,0 +1,156 @@
+import itertools
+
+import pytest
+
+from sweeps.spec import Cell, Sweep, documents, find, grid, laid_over, load, union
+
+from ..conftest import BOOK, MOE
+
+BASE = {
+    "model": {"d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "ffn": {"kind": "dense", "d_ff": 16}},
+    "task": BOOK,
+    "training": {"steps": 20, "batch_size": 20, "lr": 1e-2},
+}
+
+DOCUMENT = '''"""A sweep of mine.
+
+More about it."""
+
+from sweeps.spec import Sweep, grid, union
+
+BASE = {base!r}
+
+
+def sweep(scale):
+    return Sweep(cells=union(grid(BASE, {axes})))
+'''
+
+
+def test_a_grid_is_the_product_in_declared_order_last_axis_fastest():
+    cells = list(grid(BASE, {"training.lr": [1e-3, 1e-2], "seed": [0, 1, 2]}))
+    assert [(c.trial.training.lr, c.trial.seed) for c in cells] == list(itertools.product([1e-3, 1e-2], [0, 1, 2]))
+    assert len({c.trial.id for c in cells}) == 6
+
+
+def test_a_mapping_is_laid_over_the_base_and_anything_else_replaces():
+    base = {"model": {"ffn": {"kind": "dense", "d_ff": 16}}, "seed": 3}
+    assert laid_over(base, ["model", "ffn"], {"d_ff": 8}) == {"model": {"ffn": {"kind": "dense", "d_ff": 8}}, "seed": 3}
+    assert laid_over(base, ["seed"], 4)["seed"] == 4
+    assert base["model"]["ffn"]["d_ff"] == 16
+
+
+def test_a_union_keeps_the_first_of_equal_trials():
+    cells = union(grid(BASE, {"seed": [0, 1]}), grid(BASE, {"seed": [1, 2]}, workers=2))
+    assert [(c.trial.seed, c.workers) for c in cells] == [(0, 1), (1, 1), (2, 2)]
+
+
+def test_workers_are_placement_and_rename_nothing():
+    (one,), (two,) = grid(BASE, {}), grid(BASE, {}, workers=2)
+    assert one.trial.id == two.trial.id
+
+
+@pytest.mark.parametrize(
+    ("axes", "expected"),
+    [
+        ({"model.width": [1]}, "model: no field 'width'; there are d_model"),
+        ({"training.lr": [0.0]}, "training.lr=0.0: Input should be greater than 0"),
+        ({"training.lr": []}, r"axis training.lr: \[\] is not a list of values"),
+        ({"training.lr": 0.1}, "axis training.lr: 0.1 is not a list of values"),
+        ({"task.kind": ["phone"]}, "no task 'phone'; there are length2_path, phonebook"),
+        ({"speed": [1]}, "no field 'speed'; there are model, task, training, seed"),
+    ],
+)
+def test_a_bad_axis_is_one_line_that_names_it_and_what_is_allowed(axes, expected):
+    with pytest.raises(ValueError, match=expected) as caught:
+        list(grid(BASE, axes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_without_cells_is_refused():
+    with pytest.raises(ValueError, match="a sweep without cells"):
+        Sweep(cells=())
+
+
+def test_a_manifest_gives_the_whole_sweep_back(tmp_path):
+    made = find("quickstart", "laptop")
+    made.manifest(tmp_path)
+    assert load("quickstart", tmp_path) == made
+
+
+def test_a_sweep_that_was_not_run_is_not_found(tmp_path):
+    with pytest.raises(ValueError, match="mine was not run into"):
+        load("mine", tmp_path)
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path):
+    path = find("quickstart", "smoke").manifest(tmp_path)
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(ValueError, match=r"manifest.json: format=2: Input should be 1"):
+        load("quickstart", tmp_path)
+
+
+def test_a_users_file_is_a_sweep_named_for_it(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(DOCUMENT.format(base=BASE, axes="{'seed': [0, 1]}"))
+    found = find(str(path), "laptop")
+    assert (found.name, found.title, len(found.cells)) == ("mine", "A sweep of mine.", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (DOCUMENT.format(base=BASE, axes="{'model.width': [0]}"), r"mine.py, line 11: model: no field 'width'"),
+        (DOCUMENT.format(base=BASE, axes="{'seed': [0, 1 / 0]}"), r"mine.py, line 11: ZeroDivisionError: division by zero"),
+        ("def sweep(scale):\n    return (", r"mine.py, line 2: SyntaxError"),
+        ("import nothing_of_that_name", r"mine.py, line 1: ModuleNotFoundError"),
+        ("x = 1", "mine.py: defines no function sweep"),
+        ("def sweep(scale):\n    return 3", r"sweep\('laptop'\) returned int, not a Sweep"),
+    ],
+)
+def test_a_users_file_that_raises_is_named_with_its_line(tmp_path, text, expected):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=expected) as caught:
+        find(str(path), "laptop")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../quickstart", "no/such/file.py"])
+def test_an_unknown_sweep_is_named_with_those_that_there_are(name):
+    with pytest.raises(ValueError, match=f"no sweep '{name}'; there are quickstart"):
+        find(name, "laptop")
+
+
+def test_an_unknown_scale_is_named_with_those_that_there_are():
+    with pytest.raises(ValueError, match="no scale 'huge' in quickstart; there are laptop, smoke"):
+        find("quickstart", "huge")
+
+
+def test_every_document_says_what_it_claims_and_costs():
+    for name in documents():
+        found = find(name, "laptop")
+        assert found.claims
+        assert found.title
+
+
+def test_quickstart_is_the_grid_that_its_document_describes():
+    cells = find("quickstart", "laptop").cells
+    books = [c.trial for c in cells if c.trial.task.kind == "phonebook"]
+    paths = [c for c in cells if c.trial.task.kind == "length2_path"]
+    assert {t.training.lr for t in books} == {1e-2, 2e-2}
+    assert all(len({t.seed for t in books if t.model == m}) == 2 for m in {t.model for t in books})
+    assert [c.workers for c in paths].count(2) == 1
+    for trial in [c.trial for c in cells if c.trial.model.n_experts > 1]:
+        control = {"kind": "dense", "d_ff": trial.model.top_k * trial.model.ffn.d_ff}
+        assert any(
+            c.trial.task == trial.task
+            and c.trial.model.d_model == trial.model.d_model
+            and c.trial.model.ffn.model_dump(include={"kind", "d_ff"}) == control
+            for c in cells
+        )
+
+
+def test_a_cell_needs_a_worker():
+    (cell,) = grid(BASE, {"model.ffn": [MOE]})
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        Cell(trial=cell.trial, workers=0)

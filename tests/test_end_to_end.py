@@ -1,0 +1,129 @@
+"""The whole way, for real: sweep file -> plan -> Ray Tune -> train (alone and in a group) -> record -> MLflow -> report."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from parrots.placement import Placement
+from parrots.record import path_of, read
+from parrots.run import run_trial
+from sweeps.spec import find
+from sweeps.tracking import store_uri
+
+
+def parrots(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "sweeps.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("user")
+
+
+@pytest.fixture(scope="module")
+def first(here) -> subprocess.CompletedProcess:
+    done = parrots("run", "quickstart", "--scale", "smoke", cwd=here)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def records(here: Path) -> pd.DataFrame:
+    return read((here / "results" / "records").glob("*")).to_pandas()
+
+
+def test_every_cell_leaves_one_record_that_says_where_it_came_from(first, here):
+    cells = find("quickstart", "smoke").cells
+    rows = records(here)
+    about = rows.groupby("trial_id").first()
+    assert set(about.index) == {cell.trial.id for cell in cells}
+    assert (about["status"] == "done").all()
+    assert (about["sweep"] == "quickstart").all()
+    assert about["hardware"].str.contains("1 threads").all()
+    assert about["versions"].map(dict).map(lambda v: {"python", "torch", "ray"} <= v.keys()).all()
+    by_task = rows.groupby("task")["metric"].unique().map(set)
+    assert by_task["phonebook"] >= {"loss", "exact_match", "memory_bits"}
+    assert by_task["length2_path"] >= {"loss", "exact_match"}
+
+
+def test_the_cell_of_two_workers_went_through_ray_train_and_gave_what_one_worker_gives(first, here, tmp_path):
+    (cell,) = (cell for cell in find("quickstart", "smoke").cells if cell.workers == 2)
+    rows = read([path_of(cell.trial.id, here / "results")]).to_pandas()
+    assert (rows["workers"] == 2).all()
+    assert (here / "results" / "train" / cell.trial.id).is_dir()
+    alone = {(m.metric, m.step): m.value for m in run_trial(cell.trial, Placement(tmp_path)).measurements}
+    grouped = {(row.metric, row.step): row.value for row in rows.itertuples()}
+    assert grouped == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_terminal_tells_how_far_it_is_the_verdicts_and_the_report(first):
+    said = first.stdout
+    assert re.search(r"10 cells, 0 done, 10 to run in about .* on \d+ slots", said)
+    assert re.search(r"10 done, 0 running, 0 left \| [\d,]+ tokens/s \| 0 s left", said)
+    assert "memory follows total parameters: " in said
+    assert "reasoning follows active parameters: " in said
+    assert "d16-E4k2" in said
+    assert said.splitlines()[-1] == "report: results/reports/quickstart/report.html"
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(first, here):
+    folder = here / "results" / "reports" / "quickstart"
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") >= 2
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert "direction only" in page or "undecided" in page
+    assert "parrots run quickstart --scale smoke" in page
+    for name in ("report.md", "trials.csv", "reasoning.svg", "reasoning.png", "reasoning.pdf"):
+        assert (folder / name).stat().st_size > 500
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+    assert len(pd.read_csv(folder / "trials.csv")) == 10
+
+
+def test_mlflow_has_one_flat_run_a_trial(first, here):
+    client = MlflowClient(store_uri(here / "results"))
+    found = {}
+    for task in ("phonebook", "length2_path"):
+        experiment = client.get_experiment_by_name(f"parrots/{task}")
+        found |= {run.data.tags["trial_id"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(found) == {cell.trial.id for cell in find("quickstart", "smoke").cells}
+    assert all(run.data.tags["sweep"] == "quickstart" and run.info.status == "FINISHED" for run in found.values())
+    assert not any("mlflow.parentRunId" in run.data.tags for run in found.values())
+    assert all("exact_match" in run.data.metrics for run in found.values())
+
+
+def test_tune_lists_the_trials_with_their_axes(first, here):
+    (experiment,) = (here / "results" / "tune").glob("quickstart-*-1")
+    command = [str(Path(sys.executable).with_name("tune")), "list-trials", str(experiment)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "300", "PATH": "/usr/bin:/bin"})
+    assert all(f"config/{axis}" in said.stdout for axis in ("d_model", "n_experts", "lr", "seed"))
+
+
+def test_a_second_run_runs_nothing_and_changes_no_record(first, here):
+    before = {path: path.stat().st_mtime_ns for path in (here / "results" / "records").iterdir()}
+    again = parrots("run", "quickstart", "--scale", "smoke", cwd=here)
+    assert again.returncode == 0
+    assert "10 cells, all done" in again.stdout
+    assert "tokens/s" not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (here / "results" / "records").iterdir()} == before
+
+
+def test_a_lost_record_is_the_only_one_made_again_and_equals_the_lost_one(first, here):
+    cell = find("quickstart", "smoke").cells[0]
+    path = path_of(cell.trial.id, here / "results")
+    lost = read([path]).to_pandas()
+    path.unlink()
+    assert "phonebook        5       0        1" in parrots("status", "quickstart", cwd=here).stdout
+    again = parrots("run", "quickstart", "--scale", "smoke", cwd=here)
+    assert "10 cells, 9 done, 1 to run" in again.stdout
+    made = read([path]).to_pandas()
+    assert made["value"].tolist() == lost["value"].tolist()
+
+
+def test_nothing_of_ray_is_left_running(first):
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert not [line for line in listed.splitlines() if line.startswith("ray::")]

@@ -1,0 +1,95 @@
+"""`python -m parrots.run`: trials with torch alone, by one process or under torchrun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parrots.frozen import canonical_json
+from parrots.record import read
+
+from .conftest import MOE, PATH
+
+ALONE = [sys.executable, "-m", "parrots.run"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "parrots.run"]
+
+
+def run(command: list[str], cells: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
+    line = [*command, str(cells), "--out", str(out), *more]
+    return subprocess.run(line, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+
+
+def cells(tmp_path: Path, *trials) -> Path:
+    path = tmp_path / "cells.jsonl"
+    path.write_text("".join(canonical_json(trial) + "\n" for trial in trials))
+    return path
+
+
+def values(out: Path) -> dict:
+    rows = read(sorted((out / "records").glob("*.parquet"))).to_pylist()
+    return {(r["trial_id"], r["metric"], r["step"]): r["value"] for r in rows}
+
+
+def test_two_workers_equal_one(make_trial, tmp_path):
+    """Weights, gradients and Adam's moments sharded; dense, experts that divide evenly among the workers and not."""
+    three = {**MOE, "n_experts": 3}
+    trials = [make_trial(), make_trial(MOE), make_trial(three), make_trial(MOE, task=PATH)]
+    path = cells(tmp_path, *trials)
+    for command, out in ((ALONE, "one"), (TWO, "two")):
+        done = run(command, path, tmp_path / out)
+        assert done.returncode == 0, done.stderr
+    one, two = values(tmp_path / "one"), values(tmp_path / "two")
+    assert len(one) == len(two) > 4 * 20
+    assert two == pytest.approx(one, abs=1e-5)
+    assert {row["workers"] for row in read((tmp_path / "two" / "records").glob("*")).to_pylist()} == {2}
+
+
+def test_a_second_call_runs_nothing_and_an_interrupted_one_goes_on(make_trial, tmp_path):
+    trials = [make_trial(seed=s) for s in range(3)]
+    assert run(ALONE, cells(tmp_path, *trials[:2]), tmp_path / "out").returncode == 0
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "records").iterdir()}
+    again = run(ALONE, cells(tmp_path, *trials), tmp_path / "out", "--sweep", "mine")
+    assert "3 cells, 2 have their record, 1 to run" in again.stdout
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "records").iterdir()}
+    assert len(after) == 3
+    assert before.items() <= after.items()
+    (new,) = after.keys() - before.keys()
+    assert set(read([new])["sweep"].to_pylist()) == {"mine"}
+
+
+def test_a_failing_cell_is_recorded_with_its_reason_and_stops_no_other(make_trial, tmp_path):
+    """A folder stands where the first trial's data should be written."""
+    bad, good = make_trial(), make_trial(task=PATH)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "data").write_text("in the way")
+    done = run(ALONE, cells(tmp_path, bad, good), tmp_path / "out")
+    assert done.returncode == 1
+    failures = read((tmp_path / "out" / "failures").iterdir()).to_pylist()
+    assert {f["trial_id"] for f in failures} == {bad.id, good.id}
+    assert {f["status"] for f in failures} == {"failed"}
+    assert all("Error" in f["reason"].splitlines()[-1] for f in failures)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"model": 3}\n', "line 1: model=3: Input should be"),
+        ("not json\n", "line 1: "),
+        ("", "no trials in it"),
+    ],
+)
+def test_bad_cells_are_one_line_and_nothing_is_written(tmp_path, text, expected):
+    (tmp_path / "cells.jsonl").write_text(text)
+    done = run(ALONE, tmp_path / "cells.jsonl", tmp_path / "out")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    done = run(ALONE, tmp_path / "none.jsonl", tmp_path / "out")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "none.jsonl" in done.stderr
