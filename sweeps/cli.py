@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 
-# bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
-out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 sweep_argument = click.argument("sweep")
 scale_option = click.option("--scale", default="laptop", show_default=True, help="One of the sweep's scales.")
@@ -114,7 +113,9 @@ def run(sweep: str, scale: str, results: Path, slots: int) -> int:
         if missing:
             from sweeps.run import run as run_cells
 
-            with Watch(missing, made, out, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
+            # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
+            terminal = Console(file=sys.stdout, highlight=False)
+            with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
                 run_cells(found, missing, before, results, watch)
         after = ledger.read(results)
         if any(after.state(cell) == "done" for cell in found.cells):
