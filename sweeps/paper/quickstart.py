@@ -3,7 +3,7 @@
 Claim      Memory follows total parameters: the bits of a phone-book that a model holds. Reasoning follows active ones:
            how often it names the middle of a length-2 path. Each is decided by which size predicts left-out models better.
 Command    parrots run quickstart
-Cost       43 trials, about 900 CPU-seconds: under 9 minutes on two cores.
+Cost       47 trials, about 1,000 CPU-seconds: under 9 minutes on two cores.
 Expected   Memory between 0.5 and 0.8 bits a parameter, dense and MoE near one line in N_total; path accuracy about .3 at
            d = 16, .6 at 32 and .95 at 64. docs/LOG.md has the runs.
 
