@@ -13,6 +13,8 @@ class Progress:
     steps: int
     tokens: int
     loss: float
+    alarms: tuple[str, ...] = ()
+    """What looks wrong so far, each sign once."""
 
 
 def ignore(_: Progress) -> None:
@@ -31,5 +33,11 @@ class Placement:
     """Workers that train this trial together; their process group exists already."""
     backend: str = "grouped"
     """How experts are computed, one of parrots.models.moe.BACKENDS."""
+    micro_batch: int | None = None
+    """Examples a worker takes in one forward pass, the rest of its share following; by default all at once."""
+    recompute: bool = False
+    """Forget activations inside a block and compute them again on the way back (activation checkpointing)."""
+    compile: str = ""
+    """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); nothing: eager."""
     progress: Callable[[Progress], None] = ignore
     """Called about a hundred times a trial, by every worker."""

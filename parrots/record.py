@@ -5,7 +5,7 @@ trials that have a result; `failures/` holds the attempts that have none, with t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,14 +16,13 @@ import pyarrow.parquet as pq
 from parrots.atomic import atomic
 from parrots.frozen import canonical_json
 from parrots.measurement import Measurement
-from parrots.models.config import Counts
+from parrots.models.config import GROUPS
 from parrots.provenance import commit, versions
 from parrots.spec import Trial
 
 Status = Literal["done", "diverged", "oom", "failed"]
 """done and diverged are results; oom and failed (infrastructure or a bug) are not."""
 STATUSES: tuple[Status, ...] = get_args(Status)
-GROUPS = tuple(field.name for field in fields(Counts))
 
 SCHEMA = pa.schema(
     [

@@ -29,7 +29,7 @@ from parrots.provenance import processor
 from parrots.record import Record, path_of
 from parrots.spec import Trial
 from parrots.tasks.store import load
-from parrots.training.parallel import shard
+from parrots.training.parallel import precision, prepare
 from parrots.training.trainer import train
 
 
@@ -40,12 +40,15 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, place.backend)
     model.initialize(trial.seed)
     model.to(place.device)
-    shard(model, place)
+    prepare(model, place)
     trained = train(model, trial, examples, place)
-    measurements = trained.curve
+    measurements = trained.curves
     if not trained.diverged:
         test = load(trial.task, "test", place.data)
-        measurements = [*measurements, *trial.task.measure(test, score(model, test, place), trained.steps)]
+        model.eval()
+        with precision(trial.training, place):
+            scores = score(model, test, place)
+        measurements = [*measurements, *trial.task.measure(test, scores, trained.steps)]
     return Record(
         trial,
         "diverged" if trained.diverged else "done",
@@ -53,7 +56,7 @@ def run_trial(trial: Trial, place: Placement) -> Record:
         started,
         wall_s=time.perf_counter() - began,
         hardware=hardware(place.device),
-        reason=trained.diverged,
+        reason="\n".join(filter(None, (trained.diverged, *trained.alarms))),
         workers=place.world,
         steps=trained.steps,
         train_s=trained.seconds,
@@ -121,6 +124,13 @@ class Line:
             print(f"\r{self.label} {at.step / at.steps:4.0%} loss {at.loss:.3f} {rate:,.0f} tokens/s ", end="", flush=True)
 
 
+def positive(text: str) -> int:
+    """An integer above 0, or a ValueError."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
     about, _, usage = (__doc__ or "").partition("\n\n")
@@ -129,6 +139,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="results folder; records go to OUT/records")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--backend", default="grouped", choices=sorted(BACKENDS), help="how experts are computed")
+    parser.add_argument("--micro-batch", type=positive, help="examples a worker takes at once (default: all of its own)")
+    parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
+    parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -138,7 +151,8 @@ def main(argv: list[str] | None = None) -> int:
             args.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(args.device)
     rank = dist.get_rank() if world > 1 else 0
-    place = Placement(args.out / "data", args.device, rank, world, args.backend)
+    how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile}
+    place = Placement(args.out / "data", args.device, rank, world, args.backend, **how)
     try:
         trials = read_cells(args.cells)
         (args.out / "records").mkdir(parents=True, exist_ok=True)

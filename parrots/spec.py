@@ -6,9 +6,9 @@ Where and how it runs (workers, device, backend, micro-batch, paths) is placemen
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from parrots.frozen import Frozen, canonical
 from parrots.models.config import Counts, Model, count_active, count_total, flops_per_token
@@ -27,7 +27,7 @@ class Training(Frozen):
 
     steps: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
-    """Examples a step over all workers and micro-batches; also the group over which load is balanced."""
+    """Examples a step, over all workers and micro-batches."""
     lr: Positive
     """The peak."""
     schedule: Literal["linear", "cosine"] = "linear"
@@ -39,8 +39,25 @@ class Training(Frozen):
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     eps: Positive = 1e-8
     clip_norm: Positive = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What matrices multiply in; weights, optimizer, norms, softmax and losses are float32."""
     load_balance: NotNegative = 0.01
     """Weight of the load-balancing loss, averaged over layers; nothing to a dense model."""
+    balance_group: Annotated[int, Field(ge=1)] | None = None
+    """Examples over which load is balanced; by default the whole batch."""
+    z_loss: NotNegative = 0.0
+    """Weight of the router's z-loss, averaged over layers."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batch_size % (self.balance_group or 1):
+            raise ValueError(f"balance_group={self.balance_group}: must divide batch_size={self.batch_size}")
+        return self
+
+    @property
+    def group_size(self) -> int:
+        """Examples of one balancing group."""
+        return self.balance_group or self.batch_size
 
 
 class Trial(Frozen):
@@ -60,8 +77,7 @@ class Trial(Frozen):
     @property
     def name(self) -> str:
         """For people, as in `d32-E8k2-lr1e-2-s0`; two trials may share one."""
-        experts = f"E{self.model.n_experts}k{self.model.top_k}" if self.model.n_experts > 1 else f"f{self.model.ffn.d_ff}"
-        return f"d{self.model.d_model}-{experts}-lr{short(self.training.lr)}-s{self.seed}"
+        return f"{self.model.name}-lr{short(self.training.lr)}-s{self.seed}"
 
     @property
     def total(self) -> Counts:

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from parrots.frozen import canonical_json
+from parrots.models.config import GROUPS
+from parrots.models.published import mixture_of_parrots, optimal_sparsity
 from parrots.provenance import cores
 from sweeps import ledger
 from sweeps.plan import Plan, longest_first
@@ -89,6 +92,47 @@ def summary(made: Plan) -> str:
     failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
     done = f"{len(made.cells)} cells, {states['done']} done"
     return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slots"
+
+
+@cli.command()
+@click.argument("sweep", required=False)
+@scale_option
+@click.option("--paper", is_flag=True, help="The published models instead, beside the sizes that the papers print.")
+def count(sweep: str | None, scale: str, paper: bool) -> None:
+    """Show the parameters of each model of SWEEP by group, and its FLOPs a token."""
+    if paper:
+        count_published()
+        return
+    if sweep is None:
+        raise ValueError("name a sweep, or --paper")
+    found = find(sweep, scale)
+    table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
+    table.add_column("task", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for name in (*GROUPS, "N_total", "N_active", "FLOPs/token"):
+        table.add_column(name, justify="right")
+    for trial in {(cell.trial.task.kind, cell.trial.model): cell.trial for cell in found.cells}.values():
+        total = asdict(trial.total)
+        groups = (f"{total[group]:,}" for group in GROUPS)
+        sizes = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops / trial.tokens:.2e}")
+        table.add_row(trial.task.kind, trial.model.name, *groups, *sizes)
+    out.print(table)
+    out.print("N_total and N_active leave out embedding and head. FLOPs are those of a training step, forward and backward.")
+
+
+def count_published() -> None:
+    """The models of the papers and their sizes in millions, in each paper's own convention."""
+    for title, models in (
+        ("Mixture of Parrots (arXiv 2410.19034): with one vocabulary matrix of 32,000, without norms", mixture_of_parrots()),
+        ("Optimal Sparsity (arXiv 2508.18672): with two vocabulary matrices of 99,600", optimal_sparsity()),
+    ):
+        table = Table(title=title, title_justify="left", box=None, header_style="bold")
+        table.add_column("model", no_wrap=True)
+        for name in ("total, M", "active, M", "printed as"):
+            table.add_column(name, justify="right")
+        for one in models:
+            table.add_row(one.label, f"{one.total:,.1f}", f"{one.active:,.1f}", one.printed)
+        out.print(table, "")
 
 
 @cli.command()

@@ -2,6 +2,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 import pytest
 
@@ -12,25 +13,26 @@ PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
 
 
+def make(ffn=None, task=None, seed=0, **training) -> Trial:
+    """A small trial, with any part laid over by keyword."""
+    return Trial.model_validate(
+        {
+            "model": {
+                "d_model": 16,
+                "n_layers": 2,
+                "n_heads": 4,
+                "n_kv_heads": 2,
+                "init_std": 0.2,
+                "ffn": ffn or {"kind": "dense", "d_ff": 32},
+            },
+            "task": task or BOOK,
+            "training": {"steps": 20, "batch_size": 20, "lr": 1e-2, "weight_decay": 0.0, **training},
+            "seed": seed,
+        }
+    )
+
+
 @pytest.fixture
 def make_trial():
-    """A small trial, with any part laid over by keyword."""
-
-    def make(ffn=None, task=None, seed=0, **training) -> Trial:
-        return Trial.model_validate(
-            {
-                "model": {
-                    "d_model": 16,
-                    "n_layers": 2,
-                    "n_heads": 4,
-                    "n_kv_heads": 2,
-                    "init_std": 0.2,
-                    "ffn": ffn or {"kind": "dense", "d_ff": 32},
-                },
-                "task": task or BOOK,
-                "training": {"steps": 20, "batch_size": 20, "lr": 1e-2, "weight_decay": 0.0, **training},
-                "seed": seed,
-            }
-        )
-
+    """`make`, for tests that take it as a fixture."""
     return make

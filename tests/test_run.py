@@ -10,7 +10,7 @@ import pytest
 from parrots.frozen import canonical_json
 from parrots.record import read
 
-from .conftest import MOE, PATH
+from .conftest import MOE, PATH, make
 
 ALONE = [sys.executable, "-m", "parrots.run"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "parrots.run"]
@@ -32,18 +32,35 @@ def values(out: Path) -> dict:
     return {(r["trial_id"], r["metric"], r["step"]): r["value"] for r in rows}
 
 
-def test_two_workers_equal_one(make_trial, tmp_path):
-    """Weights, gradients and Adam's moments sharded; dense, experts that divide evenly among the workers and not."""
-    three = {**MOE, "n_experts": 3}
-    trials = [make_trial(), make_trial(MOE), make_trial(three), make_trial(MOE, task=PATH)]
-    path = cells(tmp_path, *trials)
-    for command, out in ((ALONE, "one"), (TWO, "two")):
-        done = run(command, path, tmp_path / out)
-        assert done.returncode == 0, done.stderr
-    one, two = values(tmp_path / "one"), values(tmp_path / "two")
-    assert len(one) == len(two) > 4 * 20
-    assert two == pytest.approx(one, abs=1e-5)
-    assert {row["workers"] for row in read((tmp_path / "two" / "records").glob("*")).to_pylist()} == {2}
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Cells and what one worker with the whole batch makes of them: dense, experts that two workers can share and not."""
+    folder = tmp_path_factory.mktemp("alone")
+    trials = [
+        make(),
+        make(MOE, balance_group=4, z_loss=1e-3, seed=1),
+        make({**MOE, "n_experts": 3, "n_shared": 1}),
+        make(MOE, task=PATH, seed=1),
+        make({**MOE, "router": "expert_choice", "renormalize": False}),
+    ]
+    path = cells(folder, *trials)
+    done = run(ALONE, path, folder / "out")
+    assert done.returncode == 0, done.stderr
+    return path, values(folder / "out")
+
+
+@pytest.mark.parametrize("micro", ["10", "1", "2", "4"])
+def test_two_workers_equal_one(alone, tmp_path, micro):
+    """Weights, gradients and Adam's moments sharded; each worker's ten examples a step at once or in micro-batches."""
+    path, one = alone
+    done = run(TWO, path, tmp_path, "--micro-batch", micro)
+    assert done.returncode == 0, done.stderr
+    two = values(tmp_path)
+    assert len(one) == len(two) > 5 * 20
+    losses = {key for key in one if key[1] == "loss"}
+    assert {key: two[key] for key in losses} == pytest.approx({key: one[key] for key in losses}, abs=5e-6)
+    assert two == pytest.approx(one, rel=1e-4, abs=1e-5)
+    assert {row["workers"] for row in read(sorted((tmp_path / "records").glob("*"))).to_pylist()} == {2}
 
 
 def test_a_second_call_runs_nothing_and_an_interrupted_one_goes_on(make_trial, tmp_path):

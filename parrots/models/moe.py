@@ -1,9 +1,9 @@
-"""A sparse FFN: a router sends each token to its experts, a backend runs them, and no token is ever dropped.
+"""The feed-forward blocks. Dense, and sparse: a router sends each token to its experts, a backend runs them, none is dropped.
 
 Backends have one signature and one meaning, `loop`'s; they differ in speed. Which one runs is placement, not identity.
 """
 
-# T tokens, D model, F ffn, U = F or 2F (gate and up side by side), E experts, K experts per token, R = T*K rows
+# T tokens, D model, F ffn, U = F or 2F (gate and up side by side), E experts, R rows (a token at an expert)
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models.config import MoE
-from parrots.models.routers import Routing, softmax_top_k
+from parrots.models.routers import Routing, build_router
 
 Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
 
@@ -29,24 +29,34 @@ def activate(x: Tensor, gated: bool) -> Tensor:
 def loop(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
     """The reference: one expert after another over the tokens that chose it. Any dtype, any device, (T, D) back."""
     y_TD = torch.zeros_like(x_TD)
+    token_R = routing.tokens(len(x_TD))
     for e, (up_DU, down_FD) in enumerate(zip(up_EDU, down_EFD, strict=True)):
-        tokens, slot = (routing.experts_TK == e).nonzero(as_tuple=True)
-        out = activate(x_TD[tokens] @ up_DU, gated) @ down_FD
-        y_TD = y_TD.index_add(0, tokens, out * routing.weights_TK[tokens, slot, None].to(out.dtype))
+        rows = (routing.expert_R == e).nonzero()[:, 0]
+        out = activate(x_TD[token_R[rows]] @ up_DU, gated) @ down_FD
+        y_TD = y_TD.index_add(0, token_R[rows], out * routing.weight_R[rows, None].to(out.dtype))
     return y_TD
 
 
 def grouped(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
-    """Sort the rows by expert, two grouped matrix products, unsort. float32 or bfloat16; deterministic."""
-    T, K = routing.experts_TK.shape
-    order_R = routing.experts_TK.flatten().argsort(stable=True)
-    place_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(T * K, device=order_R.device))
+    """Sort the rows by expert, two grouped matrix products, unsort. float32 or bfloat16.
+
+    Deterministic where every token has as many rows as any other; elsewhere a GPU adds them up in any order.
+    """
+    T, R = len(x_TD), len(routing.expert_R)
+    order_R = routing.expert_R.argsort(stable=True)
     ends_E = routing.counts_E.cumsum(0).to(torch.int32)
-    rows_RD = Dispatch.apply(x_TD, order_R, place_R, K)
-    hidden_RF = activate(matmul_by_expert(rows_RD, up_EDU, ends_E), gated)
-    out_RD = matmul_by_expert(hidden_RF, down_EFD, ends_E)
-    out_TKD = Unsort.apply(out_RD, order_R, place_R).view(T, K, -1)
-    return (out_TKD * routing.weights_TK[..., None].to(out_RD.dtype)).sum(1)
+
+    def experts(rows_RD: Tensor) -> Tensor:
+        return matmul_by_expert(activate(matmul_by_expert(rows_RD, up_EDU, ends_E), gated), down_EFD, ends_E)
+
+    if routing.token_R is not None:
+        token_R = routing.token_R[order_R]
+        out_RD = experts(x_TD[token_R])
+        return torch.zeros_like(x_TD).index_add(0, token_R, out_RD * routing.weight_R[order_R, None].to(out_RD.dtype))
+    place_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(R, device=order_R.device))
+    out_RD = experts(Dispatch.apply(x_TD, order_R, place_R, R // T))
+    weighted_RD = Unsort.apply(out_RD, order_R, place_R) * routing.weight_R[:, None].to(out_RD.dtype)
+    return weighted_RD.view(T, R // T, -1).sum(1)
 
 
 def matmul_by_expert(rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> Tensor:
@@ -58,8 +68,56 @@ def matmul_by_expert(rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> Te
     wide_i, wide_o = (-size % unit for size in weights_EIO.shape[1:])
     if wide_i or wide_o:
         rows_RI, weights_EIO = F.pad(rows_RI, (0, wide_i)), F.pad(weights_EIO, (0, wide_o, 0, wide_i))
-    out_RO = F.grouped_mm(rows_RI, weights_EIO, offs=ends_E)
-    return out_RO[:, : out_RO.shape[1] - wide_o]
+    multiply = opaque_grouped_mm if torch.compiler.is_compiling() else F.grouped_mm
+    out_RO = multiply(rows_RI, weights_EIO, offs=ends_E)
+    return out_RO[:, : out_RO.shape[1] - wide_o] if wide_o else out_RO
+
+
+@torch.library.custom_op("parrots::grouped_mm", mutates_args=())
+def opaque_grouped_mm(rows_RI: Tensor, weights_EIO: Tensor, offs: Tensor) -> Tensor:
+    """`grouped_mm` as torch.compile takes it: it cannot lower the original in float32 (torch 2.13)."""
+    return F.grouped_mm(rows_RI, weights_EIO, offs=offs)
+
+
+@opaque_grouped_mm.register_fake
+def _(rows_RI: Tensor, weights_EIO: Tensor, offs: Tensor) -> Tensor:
+    return rows_RI.new_empty(rows_RI.shape[0], weights_EIO.shape[2])
+
+
+@torch.library.custom_op("parrots::grouped_mm_backward", mutates_args=())
+def opaque_grouped_mm_backward(grad_RO: Tensor, rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of its rows and its weights."""
+    rows = F.grouped_mm(grad_RO, weights_EIO.transpose(1, 2), offs=ends_E)
+    return rows, F.grouped_mm(rows_RI.T, grad_RO, offs=ends_E)
+
+
+@opaque_grouped_mm_backward.register_fake
+def _(grad_RO: Tensor, rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> tuple[Tensor, Tensor]:
+    return rows_RI.new_empty(rows_RI.shape), weights_EIO.new_empty(weights_EIO.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad_RO: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *opaque_grouped_mm_backward(grad_RO.contiguous(), *ctx.saved_tensors), None
+
+
+opaque_grouped_mm.register_autograd(_backward, setup_context=_save)
+
+
+class DenseFFN(nn.Module):
+    """A feed-forward block that every token passes through."""
+
+    def __init__(self, d_model: int, d_ff: int, gated: bool):
+        super().__init__()
+        self.gated = gated
+        self.up = nn.Linear(d_model, d_ff * (2 if gated else 1), bias=False)
+        self.down = nn.Linear(d_ff, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(activate(self.up(x), self.gated))
 
 
 class Dispatch(torch.autograd.Function):
@@ -95,18 +153,25 @@ BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped}
 
 
 class SparseFFN(nn.Module):
-    """The MoE layer: (T, D) in, (T, D) and the routing out."""
+    """The MoE layer: hidden states and token ids in, hidden states and the routing out."""
 
-    def __init__(self, d_model: int, ffn: MoE, backend: str):
+    def __init__(self, d_model: int, vocab_size: int, ffn: MoE, backend: str):
         super().__init__()
-        self.ffn, self.backend = ffn, backend
+        self.backend = backend
         self.gated = ffn.activation == "swiglu"
-        self.router = nn.Linear(d_model, ffn.n_experts, bias=False)
+        self.router = build_router(d_model, vocab_size, ffn)
         self.up_EDU = nn.Parameter(torch.empty(ffn.n_experts, d_model, ffn.d_ff * (2 if self.gated else 1)))
         self.down_EFD = nn.Parameter(torch.empty(ffn.n_experts, ffn.d_ff, d_model))
+        # experts that all tokens pass through are, side by side, one dense block
+        self.shared = DenseFFN(d_model, ffn.n_shared * ffn.d_ff, self.gated) if ffn.n_shared else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
-        x_TD = x.flatten(0, -2)
-        routing = softmax_top_k(self.router(x_TD), self.ffn.top_k, self.ffn.renormalize)
-        y_TD = BACKENDS[self.backend](x_TD, routing, self.up_EDU, self.down_EFD, self.gated)
-        return y_TD.view_as(x), routing
+    def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> tuple[Tensor, Routing]:
+        routing = self.router(x_BSD, tokens_BS)
+        x_TD = x_BSD.flatten(0, 1)
+        up_EDU: Tensor = self.up_EDU
+        down_EFD: Tensor = self.down_EFD
+        if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
+            dtype = torch.get_autocast_dtype(x_TD.device.type)
+            x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
+        y_BSD = BACKENDS[self.backend](x_TD, routing, up_EDU, down_EFD, self.gated).view_as(x_BSD)
+        return (y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)), routing

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parrots.models.config import Dense, Model, MoE
-from parrots.models.moe import SparseFFN, activate
-from parrots.models.routers import Routing
+from parrots.models.config import Dense, Model
+from parrots.models.moe import DenseFFN, SparseFFN
+from parrots.models.routers import ExpertChoice, Hash, Routing
 
 
 class Output(NamedTuple):
@@ -74,11 +74,14 @@ class Attention(nn.Module):
         self.d_head = config.d_head
         d_kv = config.n_kv_heads * config.d_head
         self.qkv = nn.Linear(config.d_model, config.d_model + 2 * d_kv, bias=False)
+        self.qk_norm = None if config.qk_norm == "none" else QKNorm(config)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
         qk, v = self.qkv(x_BSD).split([rotated, self.heads[1] * self.d_head], dim=-1)
+        if self.qk_norm is not None:
+            qk = self.qk_norm(qk)
         q_BHSC, k_BGSC = rotate(qk, *rotation, self.d_head).split(self.heads, dim=1)
         v_BGSC = v.unflatten(-1, (-1, self.d_head)).transpose(1, 2)
         seen = None
@@ -87,6 +90,25 @@ class Attention(nn.Module):
         gqa = self.heads[0] != self.heads[1]
         y_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BGSC, v_BGSC, attn_mask=seen, is_causal=seen is None, enable_gqa=gqa)
         return self.out(y_BHSC.transpose(1, 2).flatten(2))
+
+
+class QKNorm(nn.Module):
+    """RMSNorm of queries and of keys, each head by itself or all heads together; rows laid out as in `Attention`."""
+
+    def __init__(self, config: Model):
+        super().__init__()
+        self.heads, self.eps = [config.n_heads, config.n_kv_heads], config.norm_eps
+        one = config.qk_norm == "head"
+        self.over = (-3, -1) if one else (-3, -2, -1)
+        # halves, heads (or one for all), half a head
+        shapes = [(2, 1 if one else heads, config.d_head // 2) for heads in self.heads]
+        self.q_weight, self.k_weight = (nn.Parameter(torch.ones(shape)) for shape in shapes)
+
+    def forward(self, qk: Tensor) -> Tensor:
+        parts = qk.unflatten(-1, (2, sum(self.heads), -1)).split(self.heads, dim=-2)
+        scales = [torch.rsqrt(x.float().square().mean(self.over, keepdim=True) + self.eps).to(x.dtype) for x in parts]
+        weights = self.q_weight, self.k_weight
+        return torch.cat([x * s * w for x, s, w in zip(parts, scales, weights, strict=True)], dim=-2).flatten(-3)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, d_head: int) -> Tensor:
@@ -99,39 +121,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, d_head: int) -> Tensor:
     return torch.stack([h.unflatten(-1, (-1, d_head // 2)) for h in halves], dim=-2).flatten(-2).transpose(1, 2)
 
 
-class DenseFFN(nn.Module):
-    """The feed-forward block that every token passes through."""
-
-    def __init__(self, d_model: int, ffn: Dense):
-        super().__init__()
-        self.gated = ffn.activation == "swiglu"
-        self.up = nn.Linear(d_model, ffn.d_ff * (2 if self.gated else 1), bias=False)
-        self.down = nn.Linear(ffn.d_ff, d_model, bias=False)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        return self.down(activate(self.up(x), self.gated)), None
-
-
-def build_ffn(d_model: int, ffn: Dense | MoE, backend: str) -> nn.Module:
-    """The FFN that the spec names; a new kind is one more case here and one file."""
-    return DenseFFN(d_model, ffn) if isinstance(ffn, Dense) else SparseFFN(d_model, ffn, backend)
-
-
 class Block(nn.Module):
     """Attention, then FFN, each behind its norm and beside its residual."""
 
-    def __init__(self, config: Model, layer: int, backend: str):
+    def __init__(self, config: Model, vocab_size: int, layer: int, backend: str):
         super().__init__()
         self.layer = layer
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config)
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.ffn = build_ffn(config.d_model, config.ffn, backend)
+        self.ffn: DenseFFN | SparseFFN
+        if isinstance(config.ffn, Dense):
+            self.ffn = DenseFFN(config.d_model, config.ffn.d_ff, config.ffn.activation == "swiglu")
+        else:
+            self.ffn = SparseFFN(config.d_model, vocab_size, config.ffn, backend)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: KVCache | None) -> tuple[Tensor, Routing | None]:
-        x = x + self.attention(self.attention_norm(x), rotation, self.layer, cache)
-        y, routing = self.ffn(self.ffn_norm(x))
-        return x + y, routing
+    def forward(
+        self, x_BSD: Tensor, tokens_BS: Tensor, rotation: tuple[Tensor, Tensor], cache: KVCache | None
+    ) -> tuple[Tensor, Routing | None]:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), rotation, self.layer, cache)
+        normed_BSD = self.ffn_norm(x_BSD)
+        if isinstance(self.ffn, DenseFFN):
+            return x_BSD + self.ffn(normed_BSD), None
+        y_BSD, routing = self.ffn(normed_BSD, tokens_BS)
+        return x_BSD + y_BSD, routing
 
 
 class Transformer(nn.Module):
@@ -147,7 +160,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocab_size, config.d_model)
-        self.blocks = nn.ModuleList(Block(config, layer, backend) for layer in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, vocab_size, layer, backend) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, vocab_size, bias=False)
         if config.tie_embeddings:
@@ -160,25 +173,36 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Draw every matrix from N(0, init_std) cut at three standard deviations; norms are 1. The same on every worker."""
+        """Draw every matrix from N(0, init_std) cut at three standard deviations, then the tables of hash routers.
+
+        Norms are 1. The same on every worker.
+        """
         generator = torch.Generator(self.embedding.weight.device).manual_seed(seed)
-        std = self.config.init_std
-        for weight in self.parameters():
-            if weight.dim() > 1:
+        for name, weight in self.named_parameters():
+            if "norm" not in name:
+                std = self.config.init_std
+                if self.config.depth_scaled_init and name.endswith(("out.weight", "down.weight", "down_EFD")):
+                    std /= (2 * self.config.n_layers) ** 0.5
                 nn.init.trunc_normal_(weight, 0.0, std, -3 * std, 3 * std, generator=generator)
+        for module in self.modules():
+            if isinstance(module, Hash):
+                module.draw(generator)
 
     def forward(self, tokens_BS: Tensor, cache: KVCache | None = None, at_C: Tensor | None = None) -> Output:
         """Logits of the token after each of `tokens_BS`, which follow what a cache holds.
 
-        at_C: flat positions in (B * S) to which the logits are confined; a head over a large vocabulary is dear.
+        at_C: flat positions in (B * S) to which the logits are confined; a head over a large vocabulary is dear. ValueError
+        where experts that choose among later tokens are asked to decode; `eval()` makes their choice causal.
         """
+        if cache is not None and self.training and any(isinstance(module, ExpertChoice) for module in self.modules()):
+            raise ValueError("router='expert_choice' looks at later tokens while it trains; decode with model.eval()")
         S = tokens_BS.shape[1]
         at = slice(S) if cache is None else cache.positions(S)
         rotation = self.cos[at], self.sin[at]
         x_BSD = self.embedding(tokens_BS)
         routings = []
         for block in self.blocks:
-            x_BSD, routing = block(x_BSD, rotation, cache)
+            x_BSD, routing = block(x_BSD, tokens_BS, rotation, cache)
             if routing is not None:
                 routings.append(routing)
         if cache is not None:

@@ -1,21 +1,35 @@
 """How one model is spread over workers: what the maths in models/ need not know."""
 
+from contextlib import AbstractContextManager
+from functools import partial
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Shard
+from torch.distributed.tensor import DTensor, Shard
+from torch.utils.checkpoint import checkpoint
 
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
+from parrots.spec import Training
 
 
-def shard(model: Transformer, place: Placement) -> None:
-    """Shard weights, gradients and optimizer state over the workers (FSDP2), a block at a time. Alone: nothing to do."""
+def prepare(model: Transformer, place: Placement) -> None:
+    """Recompute, compile and shard a model block by block, in this order and where the placement asks for it.
+
+    Sharded (FSDP2) are weights, gradients and optimizer state, over the workers.
+    """
+    if place.recompute:
+        for block in model.blocks:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    if place.compile:
+        for block in model.blocks:
+            block.compile(mode=place.compile)
     if place.world == 1:
         return
-    mesh = init_device_mesh(place.device, (place.world,))
+    mesh = init_device_mesh(place.device.partition(":")[0], (place.world,))
 
     def along(weight: nn.Parameter) -> Shard | None:
         """Experts that the workers cannot share out evenly are cut along their rows instead."""
@@ -26,12 +40,23 @@ def shard(model: Transformer, place: Placement) -> None:
     fully_shard(model, mesh=mesh, shard_placement_fn=along)
 
 
+def precision(training: Training, place: Placement) -> AbstractContextManager[None]:
+    """Inside it, matrices multiply in the trial's precision."""
+    device = place.device.partition(":")[0]
+    return torch.autocast(device, torch.bfloat16, enabled=training.precision == "bfloat16")
+
+
 def sum_over_workers(x: Tensor, place: Placement) -> Tensor:
     """The sum of every worker's `x`, without gradient; `x` itself when alone."""
-    if place.world > 1:
+    if place.world > 1 and x.numel():
         x = x.clone()
         dist.all_reduce(x)
     return x
+
+
+def whole(x: Tensor) -> Tensor:
+    """All of `x`, of which a worker may hold a shard."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def synchronize(place: Placement) -> None:

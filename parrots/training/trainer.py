@@ -2,38 +2,22 @@
 
 import math
 import time
-from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parrots.measurement import Measurement, mean
-from parrots.models.routers import load_balance_loss
-from parrots.models.transformer import Output, Transformer
+from parrots.measurement import Measurement
+from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.spec import Training, Trial
-from parrots.tasks.store import order
 from parrots.tasks.task import Examples
+from parrots.training.batches import MicroBatch, Share, shares, split
+from parrots.training.curves import NO_ROUTERS, Curves, Step
 from parrots.training.optim import adamw, lr_at
-from parrots.training.parallel import sum_over_workers, synchronize
-
-# B examples of one worker, S tokens, C counted tokens, V vocabulary, L layers, E experts
-
-
-class Batch(NamedTuple):
-    """One worker's share of a step."""
-
-    inputs_BS: Tensor
-    targets_C: Tensor
-    """The tokens that count, in the order of `at_C`."""
-    at_C: Tensor
-    """Where in the flattened inputs each is predicted."""
-    counted: int
-    """Counted tokens of the step over all workers."""
+from parrots.training.parallel import precision, sum_over_workers, synchronize, whole
+from parrots.training.routing import auxiliary, cutoffs, entropies, is_balanced, learn_thresholds, rows
 
 
 class Trained(NamedTuple):
@@ -41,74 +25,85 @@ class Trained(NamedTuple):
 
     diverged: str
     """Why it was ended, or nothing."""
-    curve: list[Measurement]
+    alarms: tuple[str, ...]
+    """What looked wrong on the way."""
+    curves: list[Measurement]
     steps: int
     seconds: float
 
 
 def train(model: Transformer, trial: Trial, examples: Examples, place: Placement) -> Trained:
-    """Train `model` in place; the loss curve has about a hundred points, each the mean over the steps since the last."""
+    """Train `model` in place; its curves have about a hundred points, each the mean over the steps since the last.
+
+    A worker alone that runs out of memory halves its micro-batch and goes on; one of several raises, as the others wait.
+    """
     training = trial.training
     optimizer = adamw(model, training)
     every = math.ceil(training.steps / 100)
-    losses: list[Tensor] = []
-    curve: list[Measurement] = []
-    past: list[float] = []
+    curves = Curves(place)
+    micro = min(place.micro_batch or training.batch_size, training.batch_size // place.world)
+    diverged, step = "", 0
     began = time.perf_counter()
-    for step, batch in enumerate(batches(trial, examples, place)):
+    model.train()
+    for step, share in enumerate(shares(trial, examples, place), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = lr_at(training, step)
-        losses.append(train_step(model, optimizer, batch, training, place))
-        if (step + 1) % every == 0 or step + 1 == training.steps:
-            window = sum_over_workers(torch.stack(losses), place).cpu().numpy()
-            losses.clear()
-            curve.append(mean("loss", step + 1, window))
-            past.extend(window.tolist())
-            place.progress(Progress(step + 1, training.steps, len(past) * trial.tokens // training.steps, curve[-1].value))
-            if why := divergence(past, training):
-                return Trained(why, curve, step + 1, time.perf_counter() - began)
+            group["lr"] = lr_at(training, step - 1)
+        did = None
+        while did is None:
+            try:
+                did = gradients(model, share, micro, trial, place)
+            except torch.OutOfMemoryError:
+                if place.world > 1 or micro == 1:
+                    raise
+                micro = math.ceil(micro / 2)
+                optimizer.zero_grad()
+        norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm))
+        optimizer.step()
+        optimizer.zero_grad()
+        learn_thresholds(model, sum_over_workers(did.cutoff_LE, place))
+        curves.add(did, norm)
+        if step % every == 0 or step == training.steps:
+            loss = curves.point()
+            tokens = trial.tokens * step // training.steps
+            place.progress(Progress(step, training.steps, tokens, loss, curves.alarms.said))
+            if diverged := divergence(curves.losses, training):
+                break
     synchronize(place)
-    return Trained("", curve, training.steps, time.perf_counter() - began)
+    return Trained(diverged, curves.alarms.said, curves.points, step, time.perf_counter() - began)
 
 
-def batches(trial: Trial, examples: Examples, place: Placement) -> Iterator[Batch]:
-    """This worker's share of each step; seed, step and global index alone say which examples are met when."""
-    size, share = trial.training.batch_size, trial.training.batch_size // place.world
-    if share * place.world != size:
-        raise ValueError(f"training.batch_size={size}: must be a multiple of the {place.world} workers")
-    mine = slice(place.rank * share, (place.rank + 1) * share)
-    order_of = lru_cache(maxsize=2)(lambda epoch: order(trial.seed, epoch, examples.n))
-    for step in range(trial.training.steps):
-        epoch_B, at_B = np.divmod(np.arange(step * size, (step + 1) * size), examples.n)
-        index_B = np.concatenate([order_of(e)[at_B[epoch_B == e]] for e in range(epoch_B[0], epoch_B[-1] + 1)])
-        everyone = examples.take(index_B)
-        counted_BS = trial.task.counted(everyone)
-        tokens_BS = torch.from_numpy(everyone.tokens_NS[mine].astype(np.int64)).to(place.device)
-        at_C = torch.from_numpy(counted_BS[mine, 1:].ravel().nonzero()[0]).to(place.device)
-        yield Batch(tokens_BS[:, :-1], tokens_BS[:, 1:].flatten()[at_C], at_C, int(counted_BS.sum()))
+def gradients(model: Transformer, share: Share, micro: int, trial: Trial, place: Placement) -> Step:
+    """Add a step's gradients to the weights, from micro-batches of at most `micro` examples; returns this worker's part."""
+    size = trial.training.group_size
+    batches = split(share, micro, place.device)
+    known_LGE = None
+    if is_balanced(trial) and len(batches) > 1 and (micro % size or share.examples.n % size):
+        # A group reaches over micro-batches: one pass to count its rows, before those that learn from them.
+        with torch.no_grad(), precision(trial.training, place):
+            counted = [rows(model(b.inputs_BS, at_C=b.at_C[:0]).routings, b) for b in batches]
+        known_LGE = sum_over_workers(torch.stack(counted).sum(0), place)
+    parts = [micro_step(model, batch, share, known_LGE, trial, place) for batch in batches]
+    return Step(*(torch.stack(values).sum(0) for values in zip(*parts, strict=True)))
 
 
-def train_step(
-    model: Transformer, optimizer: torch.optim.Optimizer, batch: Batch, training: Training, place: Placement
-) -> Tensor:
-    """One update; returns this worker's part of the mean loss over counted tokens, whose sum over workers is the loss."""
-    out = model(batch.inputs_BS, at_C=batch.at_C)
-    loss = F.cross_entropy(out.logits.float(), batch.targets_C, reduction="sum") / batch.counted
+def micro_step(
+    model: Transformer, batch: MicroBatch, share: Share, known_LGE: Tensor | None, trial: Trial, place: Placement
+) -> Step:
+    """One forward and backward pass; returns its part of the step."""
+    with precision(trial.training, place):
+        out = model(batch.inputs_BS, at_C=batch.at_C)
+    loss = F.cross_entropy(out.logits.float(), batch.targets_C, reduction="sum") / share.counted
+    if not out.routings:
+        (loss * place.world).backward()
+        return Step(loss.detach(), *NO_ROUTERS)
+    rows_LGE = rows(out.routings, batch)
+    if is_balanced(trial) and known_LGE is None:
+        known_LGE = sum_over_workers(rows_LGE, place)
+    extra = auxiliary(out.routings, batch, rows_LGE if known_LGE is None else known_LGE, share.read, trial)
     # FSDP averages gradients over workers, and each worker's loss is a part of a sum.
-    (loss * place.world + balance(out, training, place)).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach()
-
-
-def balance(out: Output, training: Training, place: Placement) -> Tensor | float:
-    """The weighted load-balancing loss, averaged over layers, with counts summed over the step's workers."""
-    if not out.routings or training.load_balance == 0:
-        return 0.0
-    counts_LE = sum_over_workers(torch.stack([r.counts_E for r in out.routings]), place)
-    losses = [load_balance_loss(r.probs_TE, counts_E) for r, counts_E in zip(out.routings, counts_LE, strict=True)]
-    return training.load_balance * torch.stack(losses).mean()
+    ((loss + extra) * place.world).backward()
+    cutoff_LE = cutoffs(out.routings, len(batch.inputs_BS) / trial.training.batch_size)
+    return Step(loss.detach(), rows_LGE.sum(1), entropies(out.routings, batch, share.read), cutoff_LE)
 
 
 def divergence(losses: list[float], training: Training) -> str:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from parrots.models.moe import BACKENDS, activate, loop
-from parrots.models.routers import Routing, load_balance_loss, softmax_top_k
+from parrots.models.config import MoE
+from parrots.models.moe import BACKENDS, SparseFFN, activate, loop
+from parrots.models.routers import Routing, softmax_top_k
 
 D, FF = 8, 12
 
@@ -28,13 +28,16 @@ def run(backend, tensors, k, gated):
     x_TD, logits_TE, up_EDU, down_EFD = tensors
     routing = softmax_top_k(logits_TE, k, renormalize=k > 1)
     if logits_TE.dtype == torch.float64:  # the router computes in float32; here the formula is tested, not its rounding
-        probs_TE = logits_TE.softmax(-1)
-        weights_TK = probs_TE.gather(1, routing.experts_TK)
-        weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True) if k > 1 else weights_TK
-        routing = Routing(probs_TE, weights_TK, routing.experts_TK, routing.counts_E)
+        routing = weighed_in_float64(logits_TE, routing, k)
     y_TD = backend(x_TD, routing, up_EDU, down_EFD, gated)
     probe = torch.randn(y_TD.shape, generator=torch.Generator().manual_seed(9)).to(y_TD)
     return y_TD, torch.autograd.grad((y_TD * probe).sum(), tensors), routing
+
+
+def weighed_in_float64(logits_TE, routing: Routing, k: int) -> Routing:
+    weights_TK = logits_TE.softmax(-1).gather(1, routing.expert_R.view(-1, k))
+    weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True) if k > 1 else weights_TK
+    return routing._replace(weight_R=weights_TK.flatten())
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -46,7 +49,7 @@ def test_loop_is_the_formula_of_each_token(k, gated):
     for t in range(len(x_TD)):
         expected = sum(
             w * (activate(x_TD[t] @ up_EDU[e], gated) @ down_EFD[e])
-            for w, e in zip(routing.weights_TK[t], routing.experts_TK[t], strict=True)
+            for w, e in zip(routing.weight_R.view(-1, k)[t], routing.expert_R.view(-1, k)[t], strict=True)
         )
         torch.testing.assert_close(y_TD[t], expected)
 
@@ -62,9 +65,7 @@ def test_a_fast_backend_is_the_loop_forward_and_backward(name, dtype, tolerance,
     y, grads, routing = run(BACKENDS[name], tensors, k, gated)
     # the same experts in both: a tie in bfloat16 may fall either way, and that is the router's choice, not the backend's
     x, logits, up, down = exact
-    weights = logits.softmax(-1).gather(1, routing.experts_TK)
-    weights = weights / weights.sum(-1, keepdim=True) if k > 1 else weights
-    want = loop(x, Routing(routing.probs_TE, weights, routing.experts_TK, routing.counts_E), up, down, gated)
+    want = loop(x, weighed_in_float64(logits, routing, k), up, down, gated)
     probe = torch.randn(want.shape, generator=torch.Generator().manual_seed(9)).double()
     want_grads = torch.autograd.grad((want * probe).sum(), exact)
     for got, wanted in zip((y, *grads), (want, *want_grads), strict=True):
@@ -72,22 +73,41 @@ def test_a_fast_backend_is_the_loop_forward_and_backward(name, dtype, tolerance,
         assert (got.double() - wanted).abs().max() / scale < tolerance
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
-def test_no_token_is_dropped(k):
-    logits_TE = torch.randn(100, 8)
-    routing = softmax_top_k(logits_TE, k, renormalize=k > 1)
-    assert routing.counts_E.sum() == 100 * k
-    assert all(len(set(row.tolist())) == k for row in routing.experts_TK)
+@pytest.mark.parametrize("name", sorted(BACKENDS.keys() - {"loop"}))
+@pytest.mark.parametrize("R", [0, 1, 30])
+def test_backends_agree_where_tokens_have_any_number_of_experts(name, R):
+    (x_TD, _, up_EDU, down_EFD), *_ = case(12, 5, 2, True, torch.float32)
+    draw = torch.Generator().manual_seed(1)
+    token_R, expert_R = torch.randint(12, (R,), generator=draw), torch.randint(5, (R,), generator=draw)
+    weight_R = torch.rand(R, generator=draw, requires_grad=True)
+    routing = Routing(None, None, token_R, expert_R, weight_R, torch.bincount(expert_R, minlength=5))
+    inputs = (x_TD, up_EDU, down_EFD, weight_R)
+    results = []
+    for backend in (BACKENDS[name], loop):
+        y_TD = backend(x_TD, routing, up_EDU, down_EFD, True)
+        results.append((y_TD, *torch.autograd.grad(y_TD.square().sum(), inputs, materialize_grads=True)))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
-def test_renormalized_weights_are_mixtrals_softmax_over_the_chosen():
-    logits_TE = torch.randn(50, 8)
-    routing = softmax_top_k(logits_TE, 2, renormalize=True)
-    torch.testing.assert_close(routing.weights_TK, logits_TE.gather(1, routing.experts_TK).softmax(-1))
-
-
-def test_load_balance_loss_is_one_when_balanced_and_n_experts_when_collapsed():
-    E = 8
-    assert load_balance_loss(torch.full((64, E), 1 / E), torch.full((E,), 16)) == pytest.approx(1.0)
-    collapsed = F.one_hot(torch.zeros(64, dtype=torch.int64), E)
-    assert load_balance_loss(collapsed.float(), collapsed.sum(0)) == pytest.approx(E)
+def test_shared_experts_are_experts_that_every_token_has():
+    """One sparse layer with two shared experts is one whose router always takes those two as well, with weight 1."""
+    shared = SparseFFN(D, 50, MoE(d_ff=FF, n_experts=3, top_k=1, renormalize=False, n_shared=2), "loop")
+    for weight in shared.parameters():
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(weight.numel()))
+    x_BSD = torch.randn(2, 6, D)
+    y_BSD, routing = shared(x_BSD, torch.zeros(2, 6, dtype=torch.int64))
+    gate_DF, up_DF = shared.shared.up.weight.T.split(2 * FF, dim=1)
+    fused = [torch.cat([gate_DF[:, i : i + FF], up_DF[:, i : i + FF]], dim=1) for i in (0, FF)]
+    up_EDU = torch.cat([shared.up_EDU, torch.stack(fused)])
+    down_EFD = torch.cat([shared.down_EFD, shared.shared.down.weight.T.unflatten(0, (2, FF))])
+    everyone = torch.arange(12)
+    rows = Routing(
+        None,
+        None,
+        torch.cat([everyone] * 3),
+        torch.cat([routing.expert_R, torch.full((12,), 3), torch.full((12,), 4)]),
+        torch.cat([routing.weight_R, torch.ones(24)]),
+        torch.zeros(0),
+    )
+    expected = loop(x_BSD.flatten(0, 1), rows, up_EDU, down_EFD, True)
+    torch.testing.assert_close(y_BSD.flatten(0, 1), expected, rtol=1e-4, atol=1e-4)

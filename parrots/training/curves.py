@@ -1,0 +1,119 @@
+"""What is written down of a training as it goes, and the signs by which one that still runs is seen to fail."""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parrots.measurement import Measurement, mean
+from parrots.placement import Placement
+from parrots.training.parallel import sum_over_workers
+
+# W steps since the last point of a curve, L layers, E experts
+
+STEPS = 100  # for which a share has to be out of bounds; also of the running median
+STARVED, SWAMPED = 0.01, 5.0  # times an expert's fair share of the rows
+ENTROPY = 0.10  # of log E
+GRADIENT = 10.0  # times the running median of its norm
+
+
+class Step(NamedTuple):
+    """What one step did: this worker's part, such that the parts of all workers add up."""
+
+    loss: Tensor
+    """Mean over counted tokens, in nats."""
+    rows_LE: Tensor
+    """Rows that each expert was sent, padding left out; no layers where the model is dense."""
+    entropy_L: Tensor
+    """Mean entropy of a token's router probabilities, in nats; nan where a router has none."""
+    cutoff_LE: Tensor
+    """Mean over sequences of the least probability that each expert took; no layers unless experts choose."""
+
+
+NO_ROUTERS = torch.zeros(0, 1), torch.zeros(0), torch.zeros(0, 1)
+
+
+class Curves:
+    """Collects steps on the device and takes them off it a hundred times a trial."""
+
+    def __init__(self, place: Placement) -> None:
+        self.place = place
+        self.points: list[Measurement] = []
+        self.losses: list[float] = []
+        """Of every step so far."""
+        self.alarms = Alarms()
+        self.steps: list[Step] = []
+        self.norms: list[Tensor] = []
+
+    def add(self, step: Step, norm: Tensor) -> None:
+        """Take in one step and its gradient norm before clipping, the same for every worker."""
+        self.steps.append(step)
+        self.norms.append(norm)
+
+    def point(self) -> float:
+        """End a stretch of steps with a point on each curve; returns its mean loss."""
+        parts = list(zip(*self.steps, strict=True))[:3]
+        loss_W, rows_WLE, entropy_WL = (sum_over_workers(torch.stack(p), self.place).cpu().double().numpy() for p in parts)
+        norm_W = torch.stack(self.norms).cpu().double().numpy()
+        first = len(self.losses)
+        self.losses.extend(loss_W.tolist())
+        self.steps, self.norms = [], []
+        at = len(self.losses)
+        self.points.append(mean("loss", at, loss_W))
+        self.points.append(mean("gradient_norm", at, norm_W))
+        for step, norm in enumerate(norm_W, start=first + 1):
+            self.alarms.gradient(step, float(norm))
+        if rows_WLE.shape[1]:
+            n_experts = rows_WLE.shape[2]
+            share_WLE = n_experts * rows_WLE / rows_WLE.sum(2, keepdims=True)
+            entropy_WL = entropy_WL / np.log(max(n_experts, 2))
+            for step, share_LE, entropy_L in zip(range(first + 1, at + 1), share_WLE, entropy_WL, strict=True):
+                self.alarms.routing(step, share_LE, entropy_L)
+            for layer in range(rows_WLE.shape[1]):
+                self.points.append(mean(f"router_largest_share_{layer}", at, share_WLE[:, layer].max(1)))
+                self.points.append(mean(f"router_dead_{layer}", at, (share_WLE[:, layer] < STARVED).sum(1)))
+                if not np.isnan(entropy_WL).any():
+                    self.points.append(mean(f"router_entropy_{layer}", at, entropy_WL[:, layer]))
+        return float(loss_W.mean())
+
+
+class Alarms:
+    """Watches a training step by step; each sign is raised once for each layer and expert."""
+
+    def __init__(self) -> None:
+        self.raised: dict[str, str] = {}
+        self.norms: deque[float] = deque(maxlen=STEPS)
+        self.streak: dict[str, np.ndarray] = {}
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What has been raised so far, in the order in which it was."""
+        return tuple(self.raised.values())
+
+    def gradient(self, step: int, norm: float) -> None:
+        """Watch one step's gradient norm, before clipping."""
+        if len(self.norms) == STEPS and norm > GRADIENT * (median := float(np.median(self.norms))):
+            self._raise("gradient", f"gradient norm {norm:.3g} at step {step}, over {GRADIENT:g} times its median {median:.3g}")
+        self.norms.append(norm)
+
+    def routing(self, step: int, share_LE: np.ndarray, entropy_L: np.ndarray) -> None:
+        """Watch one step's routers.
+
+        share_LE: rows of each expert over its fair share, 1 when even. entropy_L: mean entropy of a token's router
+        probabilities over log E; nan where the router has none.
+        """
+        for name, out_LE in (("starved", share_LE < STARVED), ("swamped", share_LE > SWAMPED)):
+            streak_LE = self.streak.get(name, np.zeros(share_LE.shape, int))
+            self.streak[name] = streak_LE = np.where(out_LE, streak_LE + 1, 0)
+            for layer, expert in zip(*np.nonzero(streak_LE == STEPS), strict=True):
+                share = share_LE[layer, expert]
+                said = f"layer {layer} expert {expert} {name}: {share:.3g} of its fair share, {STEPS} steps up to step {step}"
+                self._raise(f"{name} {layer} {expert}", said)
+        for layer in np.flatnonzero(entropy_L < ENTROPY):
+            said = f"layer {layer} router collapsed: entropy {entropy_L[layer]:.3g} of log E at step {step}"
+            self._raise(f"collapsed {layer}", said)
+
+    def _raise(self, sign: str, said: str) -> None:
+        self.raised.setdefault(sign, said)

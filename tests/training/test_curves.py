@@ -1,0 +1,79 @@
+"""Alarms: each failure has its sign, and a healthy training has none."""
+
+import numpy as np
+import pytest
+import torch
+
+from parrots.placement import Placement
+from parrots.training.curves import STEPS, Alarms, Curves, Step
+
+EVEN, SURE = np.ones((2, 8)), np.full(2, 0.9)
+
+
+def shares(expert: int, share: float) -> np.ndarray:
+    share_LE = np.full((2, 8), (8 - share) / 7)
+    share_LE[1, expert] = share
+    return share_LE
+
+
+def test_a_healthy_training_raises_nothing():
+    alarms = Alarms()
+    draw = np.random.default_rng(0)
+    for step in range(1, 1000):
+        alarms.gradient(step, draw.lognormal(0, 0.5))
+        alarms.routing(step, EVEN * draw.uniform(0.5, 2, EVEN.shape), SURE)
+    assert alarms.said == ()
+
+
+@pytest.mark.parametrize(("share", "sign"), [(0.005, "starved"), (5.5, "swamped")])
+def test_an_expert_out_of_bounds_for_a_hundred_steps_is_told_once(share, sign):
+    alarms = Alarms()
+    for step in range(1, STEPS):
+        alarms.routing(step, shares(3, share), SURE)
+    alarms.routing(STEPS, EVEN, SURE)  # back in bounds just in time
+    for step in range(STEPS + 1, 2 * STEPS + 1):
+        assert alarms.said == ()
+        alarms.routing(step, shares(3, share), SURE)
+    for step in range(2 * STEPS + 1, 5 * STEPS):
+        alarms.routing(step, shares(3, share), SURE)
+    (said,) = alarms.said
+    assert f"layer 1 expert 3 {sign}: {share:.3g} of its fair share, 100 steps up to step 200" in said
+
+
+def test_a_router_that_is_sure_of_everything_has_collapsed():
+    alarms = Alarms()
+    alarms.routing(7, EVEN, np.array([0.5, 0.09]))
+    assert alarms.said == ("layer 1 router collapsed: entropy 0.09 of log E at step 7",)
+
+
+def test_a_router_without_probabilities_raises_nothing():
+    alarms = Alarms()
+    alarms.routing(7, EVEN, np.array([np.nan, np.nan]))
+    assert alarms.said == ()
+
+
+def test_an_exploding_gradient_is_told_against_its_running_median():
+    alarms = Alarms()
+    alarms.gradient(0, 1e9)  # nothing to compare with yet
+    for step in range(1, STEPS + 1):
+        alarms.gradient(step, 2.0)
+    alarms.gradient(STEPS + 1, 19.9)
+    assert alarms.said == ()
+    alarms.gradient(STEPS + 2, 20.1)
+    assert alarms.said == (f"gradient norm 20.1 at step {STEPS + 2}, over 10 times its median 2",)
+
+
+def test_curves_are_means_over_the_steps_since_the_last_point(tmp_path):
+    curves = Curves(Placement(tmp_path))
+    for loss, rows in ((1.0, [[6, 2]]), (3.0, [[8, 0]])):
+        step = Step(torch.tensor(loss), torch.tensor(rows), torch.tensor([np.log(2) / 2]), torch.zeros(0, 1))
+        curves.add(step, torch.tensor(loss))
+    assert curves.point() == 2.0
+    points = {m.metric: (m.step, m.value) for m in curves.points}
+    assert points == {
+        "loss": (2, 2.0),
+        "gradient_norm": (2, 2.0),
+        "router_largest_share_0": (2, 1.75),
+        "router_dead_0": (2, 0.5),
+        "router_entropy_0": (2, pytest.approx(0.5)),
+    }
