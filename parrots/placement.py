@@ -27,6 +27,8 @@ class Placement:
 
     data: Path
     """Folder for the tasks' Arrow files."""
+    weights: Path | None = None
+    """Folder that keeps each trial's final weights; None keeps none."""
     device: str = "cpu"
     rank: int = 0
     world: int = 1

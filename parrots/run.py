@@ -29,6 +29,7 @@ from parrots.provenance import processor
 from parrots.record import Record, path_of
 from parrots.spec import Trial
 from parrots.tasks.store import load
+from parrots.training import weights
 from parrots.training.parallel import precision, prepare
 from parrots.training.trainer import train
 
@@ -49,6 +50,8 @@ def run_trial(trial: Trial, place: Placement) -> Record:
         with precision(trial.training, place):
             scores = score(model, test, place)
         measurements = [*measurements, *trial.task.measure(test, scores, trained.steps)]
+    if place.weights and not trained.diverged:
+        weights.keep(model, weights.path_of(trial.id, place.weights), place)
     return Record(
         trial,
         "diverged" if trained.diverged else "done",
@@ -142,6 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--micro-batch", type=positive, help="examples a worker takes at once (default: all of its own)")
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
+    parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -152,7 +156,8 @@ def main(argv: list[str] | None = None) -> int:
             torch.cuda.set_device(args.device)
     rank = dist.get_rank() if world > 1 else 0
     how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile}
-    place = Placement(args.out / "data", args.device, rank, world, args.backend, **how)
+    kept = args.out / "weights" if args.keep == "weights" else None
+    place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
     try:
         trials = read_cells(args.cells)
         (args.out / "records").mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], ledger: Ledger, results: Path, wa
         for workers in sorted({cell.workers for cell in cells}):
             lane = [cell for cell in cells if cell.workers == workers]
             attempts = {cell.trial.id: ledger.attempts(cell.trial.id) + 1 for cell in lane}
-            tuner(sweep.name, lane, attempts, results, watch).fit()
+            tuner(sweep, lane, attempts, results, watch).fit()
             if watch.unfinished(lane):
                 raise KeyboardInterrupt
     finally:
@@ -89,7 +89,7 @@ def start(slots: int) -> None:
         ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
 
 
-def tuner(name: str, lane: Sequence[Cell], attempts: dict[str, int], results: Path, watch: Watch) -> tune.Tuner:
+def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results: Path, watch: Watch) -> tune.Tuner:
     """The Tuner over cells that all have the same number of workers."""
     workers = lane[0].workers
     trials = {cell.trial.id: cell.trial.model_dump_json() for cell in lane}
@@ -97,7 +97,8 @@ def tuner(name: str, lane: Sequence[Cell], attempts: dict[str, int], results: Pa
     space = {"trial_id": tune.grid_search(list(trials))}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
-    given = {"sweep": name, "trials": trials, "attempts": attempts, "results": str(results.absolute()), "workers": workers}
+    given: dict[str, Any] = {"sweep": sweep.name, "keep": sweep.keep, "trials": trials, "attempts": attempts}
+    given |= {"results": str(results.absolute()), "workers": workers}
     cluster = ray.cluster_resources()
     unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
     slots = int(cluster.get("GPU") or cluster["CPU"])
@@ -116,7 +117,7 @@ def tuner(name: str, lane: Sequence[Cell], attempts: dict[str, int], results: Pa
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            name=f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",
+            name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",
             storage_path=str((results / "tune").absolute()),
             verbose=0,
             callbacks=[Watching(watch, given), JsonLoggerCallback()],
@@ -133,7 +134,7 @@ def axes(trial: Trial) -> dict[str, Any]:
 
 def alone(config: dict[str, Any], given: dict[str, Any]) -> None:
     """A cell for one worker, in a Tune actor that goes on to the next."""
-    trial, results = Trial.model_validate_json(given["trials"][config["trial_id"]]), Path(given["results"])
+    trial = Trial.model_validate_json(given["trials"][config["trial_id"]])
     last = 0.0
 
     def report(at: Progress) -> None:
@@ -142,7 +143,7 @@ def alone(config: dict[str, Any], given: dict[str, Any]) -> None:
             last = time.monotonic()
             tune.report(asdict(at))
 
-    place = Placement(results / "data", device(), progress=report)
+    place = replace(place_in(given), progress=report)
     try:
         record = run_trial(trial, place)
     except Exception as error:
@@ -164,8 +165,7 @@ def grouped(config: dict[str, Any], given: dict[str, Any]) -> None:
     try:
         trainer.fit()
     except Exception as error:
-        place = Placement(results / "data", device(), world=given["workers"])
-        tune.report(keep(failure(trial, error, place), given))
+        tune.report(keep(failure(trial, error, replace(place_in(given), world=given["workers"])), given))
 
 
 def member(loop: dict[str, Any]) -> None:
@@ -178,15 +178,16 @@ def member(loop: dict[str, Any]) -> None:
         if next(calls) % REPORT_EVERY_CALLS == 0:
             train.report(asdict(at))
 
-    place = Placement(
-        Path(given["results"]) / "data",
-        device(),
-        context.get_world_rank(),
-        context.get_world_size(),
-        progress=report,
-    )
+    group = {"rank": context.get_world_rank(), "world": context.get_world_size()}
+    place = replace(place_in(given), progress=report, **group)
     record = run_trial(trial, place)
     train.report(keep(record, given) if place.rank == 0 else {})
+
+
+def place_in(given: dict[str, Any]) -> Placement:
+    """A place for this process alone."""
+    results = Path(given["results"])
+    return Placement(results / "data", results / "weights" if given["keep"] == "weights" else None, device())
 
 
 def keep(record: Record, given: dict[str, Any]) -> dict[str, Any]:

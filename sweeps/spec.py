@@ -40,6 +40,8 @@ class Sweep(Frozen):
     title: str = ""
     scale: str = ""
     claims: tuple[Claim, ...] = ()
+    keep: Literal["weights", "none"] = "weights"
+    """What stays of a trial beside its record."""
     cells: tuple[Cell, ...]
 
     @model_validator(mode="after")

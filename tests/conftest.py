@@ -1,4 +1,6 @@
 import os
+from contextlib import suppress
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -11,6 +13,17 @@ from parrots.spec import Trial
 BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
 PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
+
+
+def processes(name: str, *folders: Path) -> list[int]:
+    """Processes whose command line begins with `name`, of those that work in or below one of `folders`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may end meanwhile
+            where = (process / "cwd").resolve()
+            if (process / "cmdline").read_text().startswith(name) and any(map(where.is_relative_to, folders)):
+                found.append(int(process.name))
+    return sorted(found)
 
 
 def make(ffn=None, task=None, seed=0, **training) -> Trial:

@@ -15,6 +15,8 @@ from parrots.run import run_trial
 from sweeps.spec import find
 from sweeps.tracking import store_uri
 
+from .conftest import processes
+
 
 def parrots(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "sweeps.cli", *words]
@@ -124,6 +126,5 @@ def test_a_lost_record_is_the_only_one_made_again_and_equals_the_lost_one(first,
     assert made["value"].tolist() == lost["value"].tolist()
 
 
-def test_nothing_of_ray_is_left_running(first):
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert not [line for line in listed.splitlines() if line.startswith("ray::")]
+def test_nothing_of_ray_is_left_running(first, here):
+    assert not processes("ray::", here)

@@ -40,6 +40,12 @@ class Length2Path(Task):
         return self.n_vertices**2 + 3 * self.n_vertices + 2
 
     @property
+    def vocabulary(self) -> list[str]:
+        n = range(self.n_vertices)
+        edges = [f"{u}-{v}" for u in n for v in n]
+        return [*edges, *(f"{role}{v}" for role in "stm" for v in n), "<bos>", "<sep>"]
+
+    @property
     def seq_len(self) -> int:
         return self._length(self.train_queries)
 

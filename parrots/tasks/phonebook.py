@@ -6,6 +6,7 @@ so names are learned too, and what a model has stored can be counted in bits.
 
 import math
 from dataclasses import replace
+from string import ascii_lowercase, digits
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -38,6 +39,10 @@ class PhoneBook(Task):
     @property
     def vocab_size(self) -> int:
         return 39
+
+    @property
+    def vocabulary(self) -> list[str]:
+        return [*ascii_lowercase, *digits, "<bos>", "<eos>", "<sep>"]
 
     @property
     def seq_len(self) -> int:

@@ -68,6 +68,11 @@ class Task(Frozen):
         raise NotImplementedError
 
     @property
+    def vocabulary(self) -> list[str]:
+        """The text of each token, without spaces; `<bos>`, `<eos>` and `<pad>` mean what they say."""
+        raise NotImplementedError
+
+    @property
     def seq_len(self) -> int:
         """S, the tokens of the longest example; a model reads at most S - 1 of them."""
         raise NotImplementedError

@@ -37,7 +37,9 @@ def refused(capsys, *words: str) -> str:
         (["run", "quickstart", "--scale", "huge"], "there are laptop, smoke"),
         (["run", "quickstart", "--slots", "0"], "--slots"),
         (["plan"], "Missing argument 'SWEEP'"),
-        (["fly"], "no command 'fly'; there are plan, report, run, status, ui"),
+        (["count"], "name a sweep, or --paper"),
+        (["export", "nothing", "here"], "0 trials in results begin with 'nothing'"),
+        (["fly"], "no command 'fly'; there are count, export, plan, report, run, status, ui"),
         (["plan", "quickstart", "--fast"], "--fast"),
         (["ui"], "no MLflow store in results"),
     ],
@@ -82,6 +84,20 @@ def test_a_plan_as_json_lines_is_what_parrots_run_reads(capsys):
     assert main(["plan", "quickstart", "--scale", "smoke", "--jsonl"]) == 0
     Path("cells.jsonl").write_text(capsys.readouterr().out)
     assert len(read_cells(Path("cells.jsonl"))) == 10
+
+
+def test_count_adds_up_and_prints_the_papers_own_labels(capsys):
+    assert main(["count", "quickstart", "--scale", "smoke"]) == 0
+    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
+    assert len(rows) == 6
+    for row in rows:
+        values = dict(zip(header, row, strict=True))
+        groups = [int(values[g].replace(",", "")) for g in ("attention", "norm", "router", "ffn", "experts", "shared")]
+        assert sum(groups) == int(values["N_total"].replace(",", "")) >= int(values["N_active"].replace(",", ""))
+    assert main(["count", "--paper"]) == 0
+    printed = capsys.readouterr().out
+    for line in ("d=256 dense       16.1       16.1         16M", "26,045.1    1,885.9  26.0B-A1.9B"):
+        assert line in printed
 
 
 def test_status_counts_and_gives_the_reason_of_each_failure(capsys):

@@ -1,6 +1,7 @@
 """Real kills of a real sweep: nothing that was finished is lost, and the next run goes on to the same numbers."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from parrots.placement import Placement
 from parrots.record import path_of, read
 from parrots.run import run_trial
 from sweeps.spec import find
+
+from ..conftest import processes
 
 SWEEP = '''"""Six trials of a few seconds."""
 
@@ -62,11 +65,10 @@ def wait_for(condition, seconds: float = 120.0):
     return found
 
 
-def processes(name: str) -> list[int]:
-    """Processes whose command line begins so."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 1) for line in listed.splitlines()[1:]]
-    return [int(pid) for pid, args in rows if args.startswith(name)]
+def session(here: Path) -> Path:
+    """Where the Ray that was started from `here` keeps its files; its Tune actors work below."""
+    (raylet, *_) = wait_for(lambda: processes("/", here / "results" / "tune"))
+    return Path(re.search(r"/tmp/ray/session_[^/]+", Path(f"/proc/{raylet}/cmdline").read_text())[0])
 
 
 def finish(driver: subprocess.Popen) -> tuple[int, str]:
@@ -86,7 +88,8 @@ def check_that_the_next_run_goes_on(here: Path, done_before: set[str], undisturb
 
 def test_a_killed_actor_costs_its_own_cell_and_no_other(here, undisturbed):
     driver = start(here)
-    victim, *_ = wait_for(lambda: records(here) and processes("ray::ImplicitFunc"))
+    wait_for(lambda: records(here))
+    victim, *_ = wait_for(lambda: processes("ray::ImplicitFunc", session(here)))
     os.kill(victim, signal.SIGKILL)
     code, said = finish(driver)
     assert code == 1
@@ -103,6 +106,7 @@ def test_a_killed_actor_costs_its_own_cell_and_no_other(here, undisturbed):
 def test_a_driver_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_running(here, undisturbed, how):
     driver = start(here)
     wait_for(lambda: len(records(here)) >= 2)
+    ours = here, session(here)
     os.kill(driver.pid, how)
     code, said = finish(driver)
     if how == signal.SIGINT:
@@ -110,7 +114,7 @@ def test_a_driver_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_runn
         assert said.splitlines()[-1].startswith("stopped; finished records stay")
         assert "Traceback" not in said
     # Ray's own agents outlive a killed driver by a minute; what computes must not
-    wait_for(lambda: not processes("ray::" if how == signal.SIGINT else "ray::ImplicitFunc"), 30)
+    wait_for(lambda: not processes("ray::" if how == signal.SIGINT else "ray::ImplicitFunc", *ours), 30)
     done = records(here)
     assert 2 <= len(done) < 6
     assert not (here / "results" / "failures").exists()

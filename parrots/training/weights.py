@@ -1,0 +1,38 @@
+"""A trial's final weights, as one safetensors file."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+
+from parrots.atomic import atomic
+from parrots.models.transformer import Transformer
+from parrots.placement import Placement
+from parrots.spec import Trial
+from parrots.training.parallel import whole
+
+
+def path_of(trial_id: str, folder: Path) -> Path:
+    """Where the weights of a trial are kept."""
+    return folder / f"{trial_id}.safetensors"
+
+
+@torch.no_grad()
+def keep(model: Transformer, path: Path, place: Placement) -> None:
+    """Write the weights, whole or not at all. Every worker calls it, since each holds a part; the first writes."""
+    tensors = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    if place.rank == 0:
+        if "head.weight" in tensors and model.config.tie_embeddings:
+            del tensors["head.weight"]
+        with atomic(path) as sink:
+            sink.write(save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
+
+
+def load(trial: Trial, path: Path) -> Transformer:
+    """The trained model of `trial`, ready for evaluation. OSError where there are no weights."""
+    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1)
+    tensors = load_file(path)
+    if trial.model.tie_embeddings:
+        tensors["head.weight"] = tensors["embedding.weight"]
+    model.load_state_dict(tensors)
+    return model.eval()
