@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from parrots.frozen import Frozen
 
@@ -16,6 +18,7 @@ Axis = Literal["N_total", "N_active"]
 Form = Literal["power", "logistic"]
 Verdict = Literal["supported", "contradicted", "undecided", "direction only"]
 
+RATES = (0.0, 3.0)  # between which the worth of an inactive parameter is sought
 FEWEST = 5  # configurations; with fewer there is a direction and no verdict
 
 
@@ -23,11 +26,12 @@ class Claim(Frozen):
     """`predictor` foretells `metric` on `task` better than `rival` does.
 
     The test, fixed with the claim: a line is fitted to all configurations but one and asked for that one; the error of the
-    rival less that of the predictor has a bootstrap interval over configurations. All above zero supports the claim, all
-    below contradicts it, anything else leaves it undecided; with fewer than five configurations there is a direction only.
+    rival less that of the predictor has a bootstrap interval over configurations and seeds. All above zero supports the
+    claim, all below contradicts it, anything else leaves it undecided; with fewer than five configurations, or a single
+    dense one or MoE, there is a direction only.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
     statement: str
     task: str
     metric: str
@@ -35,6 +39,12 @@ class Claim(Frozen):
     """power: log metric is linear in log size. logistic: the log-odds of a share of right answers are."""
     predictor: Axis
     rival: Axis
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.predictor == self.rival:
+            raise ValueError(f"rival={self.rival!r}: the same as predictor")
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ class Decision:
         return (
             f"Left-out error {found.error:.3f} by {claim.predictor} and {found.rival_error:.3f} by {claim.rival} ({unit}); "
             f"difference {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] on {found.configurations} configurations, "
-            f"{found.runs} runs. An inactive parameter is worth {rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}] active ones."
+            f"{found.runs} runs. An inactive parameter is worth {rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}] active ones "
+            f"(sought from {RATES[0]:g} to {RATES[1]:g})."
         )
 
 
@@ -79,7 +90,7 @@ def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
         found = compare(runs, claim.metric, claim.form, claim.predictor, claim.rival)
     except ValueError as error:
         return Decision(claim, "undecided", None, str(error))
-    if found.configurations < FEWEST:
+    if found.configurations < FEWEST or found.fewest == 1:
         return Decision(claim, "direction only", found)
     if found.difference.low > 0:
         return Decision(claim, "supported", found)

@@ -4,7 +4,7 @@ Written from the records alone, as one HTML file that opens offline, as Markdown
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
@@ -57,6 +57,7 @@ def write(name: str, title: str, claims: Sequence[Claim], trial_ids: Sequence[st
             task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
         },
         "controls": [(c, rows(beside_control(chosen[chosen["task"] == c.task], c.metric))) for c in claims],
+        "edges": list(edges(chosen, frame)),
         "groups": rows(chosen[chosen["workers"] > 1]),
         "lost": rows(frame[frame["status"].isin(["oom", "failed"])]),
         "diverged": rows(frame[frame["status"] == "diverged"]),
@@ -71,6 +72,10 @@ def write(name: str, title: str, claims: Sequence[Claim], trial_ids: Sequence[st
     for template, file in (("report.md.jinja", "report.md"), ("report.html.jinja", "report.html")):
         with atomic(folder / file) as sink:
             sink.write(render(template, view).encode())
+    drawn = {picture["name"] for picture in pictures}
+    for stale in folder.iterdir():  # of claims that the sweep no longer makes
+        if stale.suffix in (".svg", ".pdf", ".png") and stale.stem not in drawn:
+            stale.unlink()
     return Report(folder / "report.html", decisions, cells)
 
 
@@ -92,6 +97,16 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
         table.append(row)
     return pd.DataFrame(table)
+
+
+def edges(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each task of which some configurations want a learning rate beyond those tried."""
+    for task, runs in chosen.groupby("task", sort=False):
+        tried = frame.loc[frame["task"] == task, "lr"]
+        for end, rate in (("highest", tried.max()), ("lowest", tried.min())):
+            at = runs.loc[runs["lr"] == rate, "configuration"].nunique()
+            if at and tried.nunique() > 1:
+                yield f"{task}: {at} of {runs['configuration'].nunique()} chose the {end} rate tried, {rate:g}."
 
 
 def sensitivity(decision: Decision, frame: pd.DataFrame) -> list[tuple[str, str]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
-from parrots.frozen import canonical
+from parrots.frozen import canonical, one_line
 from parrots.record import STATUSES, path_of, read
 from parrots.spec import Trial
 
@@ -40,7 +41,7 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     about = rows.groupby("trial_id", sort=False).first()
     frame = about[KEPT].copy()
     frame["status"] = pd.Categorical(frame["status"], categories=list(STATUSES))
-    declared = pd.DataFrame({i: _declared(text) for i, text in about["trial"].items()}).T
+    declared = pd.DataFrame({i: _declared(i, text) for i, text in about["trial"].items()}).T
     frame = frame.join(declared.infer_objects())
     last = rows.dropna(subset="metric").sort_values("step").groupby(["trial_id", "metric"]).last()
     for metric in last.index.unique("metric"):
@@ -49,9 +50,12 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _declared(text: str) -> dict[str, Any]:
+def _declared(trial_id: str, text: str) -> dict[str, Any]:
     """The fields of a trial that an analysis groups or colours by."""
-    trial = Trial.model_validate_json(text)
+    try:
+        trial = Trial.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"record {trial_id} is of another version ({one_line(error)}); delete it to make it again") from error
     said = canonical(trial)
     said["training"] = {k: v for k, v in said["training"].items() if k != "lr"}
     said.pop("seed", None)

@@ -33,8 +33,8 @@ class Placement:
     rank: int = 0
     world: int = 1
     """Workers that train this trial together; their process group exists already."""
-    backend: str = "grouped"
-    """How experts are computed, one of parrots.models.moe.BACKENDS."""
+    backend: str = "auto"
+    """How experts are computed: one of parrots.models.moe.BACKENDS, or the fastest of them for each shape."""
     micro_batch: int | None = None
     """Examples a worker takes in one forward pass, the rest of its share following; by default all at once."""
     recompute: bool = False

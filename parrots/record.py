@@ -131,7 +131,12 @@ def read(paths: Iterable[Path]) -> pa.Table:
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path, schema=SCHEMA))
-        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-            raise ValueError(f"{path}: not a record ({str(error).splitlines()[0]})") from error
+            with path.open("rb") as source:
+                table = pq.ParquetFile(source).read()
+            if table.schema != SCHEMA or not table.num_rows:
+                raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == SCHEMA}")
+        except (pa.ArrowException, OSError) as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"{path}: not a record ({why}); delete it, and the next run makes it again") from error
+        tables.append(table)
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()

@@ -8,7 +8,9 @@ already is passed over, so an interrupted call goes on where it stopped.
 """
 
 import argparse
+import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -22,7 +24,7 @@ from pydantic import ValidationError
 
 from parrots.evaluation.accuracy import score
 from parrots.frozen import one_line
-from parrots.models.moe import BACKENDS
+from parrots.models.moe import AUTO, BACKENDS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.provenance import processor
@@ -82,15 +84,33 @@ def hardware(device: str) -> str:
 def read_cells(path: Path) -> list[Trial]:
     """The trials of a file, one JSON line each. ValueError names the first bad line and what is wrong with it."""
     trials = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text ({error.reason} at byte {error.start})") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                trials.append(Trial.model_validate_json(line))
+                trials.append(Trial.model_validate(json.loads(line)))
             except ValidationError as error:
                 raise ValueError(f"{path}, line {number}: {one_line(error)}") from error
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos})") from error
     if not trials:
         raise ValueError(f"{path}: no trials in it")
     return trials
+
+
+def check(trials: list[Trial], place: Placement) -> None:
+    """ValueError if there is no such device, or if the workers cannot share out a trial's batch."""
+    try:
+        torch.empty(0, device=place.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
+    for trial in trials:
+        if (size := trial.training.batch_size) % place.world:
+            label = f"{trial.task.kind} {trial.name}"
+            raise ValueError(f"{label}: {place.world} workers cannot share training.batch_size={size} evenly")
 
 
 def run_cells(trials: list[Trial], results: Path, place: Placement, sweep: str) -> int:
@@ -137,17 +157,19 @@ def positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
     about, _, usage = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage)
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage, formatter_class=shape)
     parser.add_argument("cells", type=Path, help="one trial as JSON a line")
     parser.add_argument("--out", type=Path, required=True, help="results folder; records go to OUT/records")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--backend", default="grouped", choices=sorted(BACKENDS), help="how experts are computed")
+    parser.add_argument("--backend", default=AUTO, choices=[AUTO, *BACKENDS], help="how experts are computed")
     parser.add_argument("--micro-batch", type=positive, help="examples a worker takes at once (default: all of its own)")
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
@@ -160,6 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
     try:
         trials = read_cells(args.cells)
+        check(trials, place)
         (args.out / "records").mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

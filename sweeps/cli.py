@@ -1,12 +1,15 @@
 """The command `parrots`. Verbs import what is heavy when they are called, so that a plan never waits for torch or ray."""
 
+import fcntl
 import os
+import shlex
+import signal
 import sqlite3
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
@@ -30,15 +33,16 @@ if TYPE_CHECKING:
     from analysis.report import Report
 
 LOOPBACK = "127.0.0.1"
+FOLDERS = ("records", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 sweep_argument = click.argument("sweep")
-scale_option = click.option("--scale", default="laptop", show_default=True, help="One of the sweep's scales.")
+scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
 slots_option = click.option("--slots", type=click.IntRange(min=1), default=cores, help="Trials at once.  [default: one a core]")
 results_option = click.option(
     "--results",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default="results",
     envvar="PARROTS_RESULTS",
     show_default=True,
@@ -60,7 +64,7 @@ def cli() -> None:
 @results_option
 @slots_option
 @click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
-def plan(sweep: str, scale: str, results: Path, slots: int, jsonl: bool) -> None:
+def plan(sweep: str, scale: str | None, results: Path, slots: int, jsonl: bool) -> None:
     """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
     found = find(sweep, scale)
     if jsonl:
@@ -78,9 +82,15 @@ def plan(sweep: str, scale: str, results: Path, slots: int, jsonl: bool) -> None
         trial = cell.trial
         numbers = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", clock(made.seconds[trial.id]))
         table.add_row(trial.task.kind, trial.name, str(cell.workers), *numbers, made.states[trial.id])
-    out.print(table)
+    show(table)
     out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in found.cells):.2e} FLOPs in all")
     out.print("N_total and N_active leave out embedding and head. Time is one slot's, from sweeps/calibration.json.")
+
+
+def show(table: Table) -> None:
+    """Print a table at its own width: on a narrow terminal lines wrap, and no digit is lost."""
+    natural = out.measure(table, options=out.options.update(max_width=10_000)).maximum
+    Console(file=out.file, width=max(natural, out.width), highlight=False, markup=False).print(table)
 
 
 def summary(made: Plan) -> str:
@@ -91,14 +101,14 @@ def summary(made: Plan) -> str:
         return f"{len(made.cells)} cells, all done"
     failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
     done = f"{len(made.cells)} cells, {states['done']} done"
-    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slots"
+    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slot{'s' * (made.slots > 1)}"
 
 
 @cli.command()
 @click.argument("sweep", required=False)
 @scale_option
 @click.option("--paper", is_flag=True, help="The published models instead, beside the sizes that the papers print.")
-def count(sweep: str | None, scale: str, paper: bool) -> None:
+def count(sweep: str | None, scale: str | None, paper: bool) -> None:
     """Show the parameters of each model of SWEEP by group, and its FLOPs a token."""
     if paper:
         count_published()
@@ -116,7 +126,7 @@ def count(sweep: str | None, scale: str, paper: bool) -> None:
         groups = (f"{total[group]:,}" for group in GROUPS)
         sizes = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops / trial.tokens:.2e}")
         table.add_row(trial.task.kind, trial.model.name, *groups, *sizes)
-    out.print(table)
+    show(table)
     out.print("N_total and N_active leave out embedding and head. FLOPs are those of a training step, forward and backward.")
 
 
@@ -132,7 +142,7 @@ def count_published() -> None:
             table.add_column(name, justify="right")
         for one in models:
             table.add_row(one.label, f"{one.total:,.1f}", f"{one.active:,.1f}", one.printed)
-        out.print(table, "")
+        show(table)
 
 
 @cli.command()
@@ -140,12 +150,24 @@ def count_published() -> None:
 @scale_option
 @results_option
 @slots_option
-def run(sweep: str, scale: str, results: Path, slots: int) -> int:
+def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
+    from parrots.record import path_of, read
+
+    signal.signal(signal.SIGTERM, interrupt)
+    found = find(sweep, scale)
+    done = ledger.read(results).done
+    read(path_of(cell.trial.id, results) for cell in found.cells if cell.trial.id in done)
+    writable(results)
+    found = found.model_copy(update={"command": again(sweep, scale, results)})
+    with lock(results):
+        return run_found(found, results, slots)
+
+
+def run_found(found: Sweep, results: Path, slots: int) -> int:
+    """Run what is missing of a sweep into results that are ours; returns the exit code."""
     from sweeps.tracking import Mirror
 
-    found = find(sweep, scale)
-    writable(results)
     before = ledger.read(results)
     made = make_plan(found.cells, before, slots)
     missing = longest_first(before.missing(found.cells), made)
@@ -158,7 +180,7 @@ def run(sweep: str, scale: str, results: Path, slots: int) -> int:
             from sweeps.run import run as run_cells
 
             # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
-            terminal = Console(file=sys.stdout, highlight=False)
+            terminal = Console(file=sys.stdout, highlight=False, markup=False)
             with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
                 run_cells(found, missing, before, results, watch)
         after = ledger.read(results)
@@ -168,7 +190,7 @@ def run(sweep: str, scale: str, results: Path, slots: int) -> int:
             mirror.finish(found.name, found.title, verdicts, written.html.parent)
             say(written)
     if mirror.problem:
-        out.print(f"MLflow lacks some of this ({mirror.problem}); `parrots run {sweep}` again adds what is missing")
+        out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
     say_failures(found, after)
     return 1 if after.missing(found.cells) else 0
 
@@ -186,7 +208,8 @@ def status(sweep: str, results: Path) -> None:
     for task in dict.fromkeys(cell.trial.task.kind for cell in found.cells):
         states = Counter(books.state(cell) for cell in found.cells if cell.trial.task.kind == task)
         table.add_row(task, *(str(states[state]) for state in ("done", "failed", "missing")))
-    out.print(f"{found.name} ({found.scale}): {found.title}", table)
+    out.print(f"{found.name} ({found.scale}): {found.title}")
+    show(table)
     say_failures(found, books)
 
 
@@ -233,7 +256,7 @@ def export(trial_id: str, folder: Path, results: Path) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(sweep: str | None, results: Path, port: int) -> None:
     """Open MLflow on the loopback address over the results, and print where SWEEP's runs are compared."""
-    from sweeps.tracking import Store, store_uri
+    from sweeps.tracking import Store, artifacts, store_uri
 
     database = results / "mlflow.db"
     if not database.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
@@ -241,22 +264,26 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     free(port)
     unlocked(database)
     base = f"http://{LOOPBACK}:{port}"
+    store = Store(results)
     for name in [sweep] if sweep else ledger.sweeps(results):
-        for task, link in Store(results).compare_links(name, base).items():
+        links = store.compare_links(name, base)
+        if sweep and not links:
+            raise ValueError(f"no runs of {sweep} in {results}; there are {', '.join(ledger.sweeps(results)) or 'none'}")
+        for task, link in links.items():
             out.print(f"compare {name}, {task}: {link}")
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(results), "--workers", "1"]
-    command += ["--default-artifact-root", (results / "mlartifacts").absolute().as_uri()]
+    command += ["--artifacts-destination", artifacts(results).as_uri()]
     command += ["--host", LOOPBACK, "--port", str(port), "--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"]
-    os.execv(sys.executable, command)
+    # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
+    os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
 def write_report(found: Sweep, results: Path) -> "Report":
     """The sweep's report, written."""
     from analysis.report import write
 
-    command = f"parrots run {found.name} --scale {found.scale}"
-    return write(found.name, found.title, found.claims, [cell.trial.id for cell in found.cells], results, command)
+    return write(found.name, found.title, found.claims, [cell.trial.id for cell in found.cells], results, found.command)
 
 
 def say(written: "Report") -> None:
@@ -270,9 +297,11 @@ def say(written: "Report") -> None:
             table.add_column(column, justify="left" if column == "label" else "right")
         for values in rows[shown].itertuples(index=False):
             table.add_row(*map(number, values))
-        out.print(table, "")
+        show(table)
+        out.print()
     for decision in written.decisions:
-        out.print(f"[bold]{decision.headline}[/bold]\n  {decision.evidence}")
+        out.print(decision.headline, style="bold")
+        out.print(f"  {decision.evidence}")
     out.print(f"report: {written.html}")
 
 
@@ -282,20 +311,45 @@ def say_failures(found: Sweep, books: ledger.Ledger) -> None:
 
     failed = [cell for cell in found.cells if books.state(cell) == "failed"]
     if failed:
-        out.print(f"{len(failed)} cells failed; `parrots run {found.name}` tries them again")
+        out.print(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{found.command}` tries again")
     for cell in failed:
         reason = read(books.failures[cell.trial.id][-1:])["reason"][0].as_py().splitlines()[-1]
         out.print(f"  {cell.trial.task.kind} {cell.trial.name}: attempt {books.attempts(cell.trial.id)}, {reason}")
 
 
+def again(sweep: str, scale: str | None, results: Path) -> str:
+    """The command line that runs this sweep into these results."""
+    words = ["parrots", "run", sweep]
+    words += ["--scale", scale] if scale else []
+    words += ["--results", str(results)] if results != Path("results") else []
+    return shlex.join(words)
+
+
 def writable(results: Path) -> None:
-    """ValueError unless files can be made in the results folder, which is made if need be."""
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to {results} ({error.strerror}); name another folder with --results") from error
+    """ValueError unless files can be made in the results folder and those in it, which are made if need be."""
+    for folder in (results, *(results / name for name in FOLDERS)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder} ({error.strerror}); name another folder with --results") from error
+
+
+@contextmanager
+def lock(results: Path) -> Iterator[None]:
+    """Keep other runs out of this results folder. ValueError if one is at work there."""
+    with (results / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another `parrots run` is at work in {results}; wait for it, or name another folder") from error
+        yield
+
+
+def interrupt(*_: object) -> None:
+    """End as Ctrl-C does: what a scheduler or a container sends."""
+    raise KeyboardInterrupt
 
 
 def free(port: int) -> None:
@@ -315,7 +369,8 @@ def unlocked(database: Path) -> None:
     try:
         with closing(sqlite3.connect(database, timeout=5)) as connection:
             connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
+            connection.execute("SELECT count(*) FROM experiments")
+    except sqlite3.DatabaseError as error:
         raise ValueError(f"MLflow's store {database} cannot be used ({error}); end what holds it and try again") from error
 
 
@@ -323,12 +378,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C."""
     try:
         return cli.main(argv, prog_name="parrots", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
     except click.exceptions.NoSuchCommand as error:
         problem = f"no command {error.command_name!r}; there are {', '.join(sorted(cli.commands))}"
     except click.ClickException as error:
         problem = error.format_message()
     except ValueError as error:
         problem = str(error).splitlines()[0]
+    except OSError as error:  # a full disk, a folder that is a file
+        problem = " ".join(filter(None, (error.strerror or type(error).__name__, str(error.filename or ""))))
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; finished records stay, and the next `parrots run` goes on from here", err=True)
         return 130

@@ -14,6 +14,7 @@ from sweeps.ledger import Ledger
 from sweeps.spec import Cell
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
+CELL_START_S = 0.5  # a cell's data, its way through Tune and its record
 START_S = 10.0  # Ray, and the first actors' imports, measured on two cores
 GROUP_START_S = 20.0  # a Train worker group's processes, likewise
 
@@ -69,7 +70,7 @@ def plan(cells: Sequence[Cell], ledger: Ledger, slots: int) -> Plan:
     rates = calibration()
     expected = {}
     for cell in cells:
-        alone = seconds(cell.trial, rates)
+        alone = CELL_START_S + seconds(cell.trial, rates)
         expected[cell.trial.id] = alone if cell.workers == 1 else GROUP_START_S + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: ledger.state(cell) for cell in cells}, slots)
 

@@ -66,10 +66,13 @@ def run(sweep: Sweep, cells: Sequence[Cell], ledger: Ledger, results: Path, watc
 def lanes(sweep: Sweep, cells: Sequence[Cell], ledger: Ledger, results: Path, watch: Watch) -> None:
     """One lane after another; each is the cells of one number of workers, since a Tuner that mixes them reuses no actor."""
     # Ray puts the current folder before the libraries of its workers: there, a sweep called six.py would be `six`.
+    widths = sorted({cell.workers for cell in cells})
     with chdir(results / "tune"):
-        start(watch.slots)
+        start(max(watch.slots, *widths))
     try:
-        for workers in sorted({cell.workers for cell in cells}):
+        if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < widths[-1]:
+            raise ValueError(f"a cell wants {widths[-1]} workers and there are {gpus} GPUs; add some, or lower its workers")
+        for workers in widths:
             lane = [cell for cell in cells if cell.workers == workers]
             attempts = {cell.trial.id: ledger.attempts(cell.trial.id) + 1 for cell in lane}
             tuner(sweep, lane, attempts, results, watch).fit()
@@ -101,9 +104,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results:
     given |= {"results": str(results.absolute()), "workers": workers}
     cluster = ray.cluster_resources()
     unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
-    slots = int(cluster.get("GPU") or cluster["CPU"])
-    if workers > slots:
-        raise ValueError(f"a cell wants {workers} workers and there are {slots} slots; start Ray with more, or lower workers")
+    slots = int(cluster.get("GPU") or (watch.slots if workers == 1 else cluster["CPU"]))
     body = alone if workers == 1 else grouped
     # A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever.
     resources = unit if workers == 1 else {"cpu": 0, DRIVER: 1}

@@ -4,6 +4,7 @@ A document is a file with a docstring and a function `sweep(scale)` that returns
 path names the user's own.
 """
 
+import re
 import runpy
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,12 @@ class Cell(Frozen):
     trial: Trial
     workers: Annotated[int, Field(ge=1)] = 1
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.trial.training.batch_size % self.workers:
+            raise ValueError(f"workers={self.workers}: must divide training.batch_size={self.trial.training.batch_size}")
+        return self
+
 
 class Sweep(Frozen):
     """Cells in the order in which they were declared, and the claims that they were chosen to decide."""
@@ -39,6 +46,8 @@ class Sweep(Frozen):
     """With title and scale filled in from the document: its file's name and the first line of its docstring."""
     title: str = ""
     scale: str = ""
+    command: str = ""
+    """What ran it, for those who want to run it again."""
     claims: tuple[Claim, ...] = ()
     keep: Literal["weights", "none"] = "weights"
     """What stays of a trial beside its record."""
@@ -48,6 +57,16 @@ class Sweep(Frozen):
     def _check(self) -> Self:
         if not self.cells:
             raise ValueError("a sweep without cells")
+        metrics = {cell.trial.task.kind: cell.trial.task.metrics for cell in self.cells}
+        names = [claim.name for claim in self.claims]
+        for claim in self.claims:
+            if names.count(claim.name) > 1:
+                raise ValueError(f"claim {claim.name}: there are two of this name")
+            if claim.task not in metrics:
+                raise ValueError(f"claim {claim.name}: no cell has task {claim.task!r}; there are {', '.join(metrics)}")
+            if claim.metric not in (known := metrics[claim.task]):
+                there = ", ".join(known)
+                raise ValueError(f"claim {claim.name}: {claim.task} has no metric {claim.metric!r}; there are {there}")
         return self
 
     def manifest(self, results: Path) -> Path:
@@ -71,7 +90,7 @@ def grid(base: Mapping[str, Any], axes: Axes, workers: int = 1) -> Iterator[Cell
     """
     for axis, values in axes.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise ValueError(f"axis {axis}: {values!r} is not a list of values")
+            raise ValueError(f"axis {axis}: {values!r} is not a list of at least one value")
     for values in product(*axes.values()):
         declared: dict[str, Any] = canonical(dict(base))
         for axis, value in zip(axes, values, strict=True):
@@ -105,30 +124,39 @@ def documents() -> list[str]:
     return sorted(module.name for module in iter_modules(paper.__path__))
 
 
-def find(name: str, scale: str) -> Sweep:
-    """Expand the sweep `name` (one of ours, or a path to a file) at a scale. ValueError says in a line what is wrong.
+def find(name: str, scale: str | None = None) -> Sweep:
+    """Expand the sweep `name` (one of ours, or a path to a file) at a scale, by default its first.
+
+    ValueError says in a line what is wrong.
 
     A user's file is code and is run as such.
     """
     path = Path(paper.__path__[0]) / f"{name}.py" if name in documents() else Path(name)
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(f"no sweep {name!r}; there are {', '.join(documents())}, or give a path to a .py file")
+    if name not in documents() and path.stem in documents():
+        raise ValueError(f"{path}: {path.stem} is a sweep that comes with the package; give yours another name")
+    if not re.fullmatch(r"[\w.-]+", path.stem, re.ASCII):
+        raise ValueError(f"{path}: a sweep's name is letters, digits, dots, dashes and underscores; rename the file")
     try:
         document = runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path}{_line_in(path, error)}: {_said(error)}") from error
     if not callable(document.get("sweep")):
         raise ValueError(f"{path}: defines no function sweep(scale)")
     scales = document.get("SCALES", ("laptop",))
+    if not isinstance(scales, (tuple, list)) or not scales or not all(isinstance(one, str) for one in scales):
+        raise ValueError(f"{path}: SCALES={scales!r} is not a tuple of names")
+    scale = scale or scales[0]
     if scale not in scales:
         raise ValueError(f"no scale {scale!r} in {name}; there are {', '.join(scales)}")
     try:
         declared = document["sweep"](scale)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{path}{_line_in(path, error)}: {_said(error)}") from error
     if not isinstance(declared, Sweep):
         raise ValueError(f"{path}: sweep({scale!r}) returned {type(declared).__name__}, not a Sweep")
-    title = (document.get("__doc__") or path.stem).strip().splitlines()[0]
+    title = next(iter((document.get("__doc__") or "").strip().splitlines()), path.stem)
     return declared.model_copy(update={"name": path.stem, "title": title, "scale": scale})
 
 
@@ -143,15 +171,16 @@ def load(name: str, results: Path) -> Sweep:
         raise ValueError(f"{path}: {one_line(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return one_line(error)
-    return str(error).splitlines()[0] if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    said = next(iter((error.msg if isinstance(error, SyntaxError) else str(error)).splitlines()), "")
+    return said if said and isinstance(error, ValueError) else f"{type(error).__name__} {said}".strip()
 
 
-def _line_in(path: Path, error: Exception) -> str:
+def _line_in(path: Path, error: BaseException) -> str:
     """`, line 12` for the last line of the user's file on the way to the error."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.lineno:
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""

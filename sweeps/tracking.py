@@ -6,6 +6,7 @@ nested runs. A record is found again by its tag `trial_id`, so mirroring can be 
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,11 +22,17 @@ from parrots.spec import Trial
 
 BATCH = 1000  # metric points a request; MLflow's own limit
 SWEEPS = "parrots/sweeps"
+PATIENCE_S = 120.0  # how long a run that is over waits for MLflow; 10,000 trials take longer, and the next run goes on
 
 
 def store_uri(results: Path) -> str:
     """The MLflow store of a results folder: SQLite, or what MLFLOW_TRACKING_URI names."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+
+
+def artifacts(results: Path) -> Path:
+    """Where MLflow's server finds what runs leave beside numbers."""
+    return (results / "mlartifacts").absolute()
 
 
 class Mirror:
@@ -52,7 +59,9 @@ class Mirror:
 
     def __exit__(self, *_: object) -> None:
         self.queue.put(None)
-        self.thread.join()
+        self.thread.join(PATIENCE_S)
+        if self.thread.is_alive():
+            self.problem = f"{store_uri(self.results)} has not answered for {PATIENCE_S:g} s"
 
     def _work(self) -> None:
         try:
@@ -83,8 +92,9 @@ class Store:
         """The id of the experiment with this name, made if it is not there; its trials' runs are then known."""
         if name not in self.experiments:
             found = self.client.get_experiment_by_name(name)
-            artifacts = (self.results / "mlartifacts").absolute().as_uri()
-            made = found.experiment_id if found else self.client.create_experiment(name, artifact_location=artifacts)
+            # relative to the server's own folder, so that results may be moved
+            at = f"mlflow-artifacts:/{name}"
+            made = found.experiment_id if found else self.client.create_experiment(name, artifact_location=at)
             self.experiments[name] = made
             self.runs[name] = {run.data.tags.get("trial_id"): run for run in self._search(self.experiments[name])}
         return self.experiments[name]
@@ -147,7 +157,11 @@ class Store:
         run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
         for key, value in {"mlflow.note.content": title, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
-        self.client.log_artifacts(run.info.run_id, str(folder), "report")
+        if store_uri(self.results).startswith("http"):
+            self.client.log_artifacts(run.info.run_id, str(folder), "report")
+        else:
+            at = artifacts(self.results) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
+            shutil.copytree(folder, at, dirs_exist_ok=True)
         self.client.set_terminated(run.info.run_id)
 
     def compare_links(self, sweep: str, base: str) -> dict[str, str]:

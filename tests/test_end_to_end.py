@@ -65,8 +65,8 @@ def test_the_cell_of_two_workers_went_through_ray_train_and_gave_what_one_worker
 
 def test_the_terminal_tells_how_far_it_is_the_verdicts_and_the_report(first):
     said = first.stdout
-    assert re.search(r"10 cells, 0 done, 10 to run in about .* on \d+ slots", said)
-    assert re.search(r"10 done, 0 running, 0 left \| [\d,]+ tokens/s \| 0 s left", said)
+    assert re.search(r"12 cells, 0 done, 12 to run in about .* on \d+ slots", said)
+    assert re.search(r"12 done, 0 running, 0 left \| [\d,]+ tokens/s \| 0 s left", said)
     assert "memory follows total parameters: " in said
     assert "reasoning follows active parameters: " in said
     assert "d16-E4k2" in said
@@ -83,7 +83,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(first, here):
     for name in ("report.md", "trials.csv", "reasoning.svg", "reasoning.png", "reasoning.pdf"):
         assert (folder / name).stat().st_size > 500
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
-    assert len(pd.read_csv(folder / "trials.csv")) == 10
+    assert len(pd.read_csv(folder / "trials.csv")) == 12
 
 
 def test_mlflow_has_one_flat_run_a_trial(first, here):
@@ -109,7 +109,7 @@ def test_a_second_run_runs_nothing_and_changes_no_record(first, here):
     before = {path: path.stat().st_mtime_ns for path in (here / "results" / "records").iterdir()}
     again = parrots("run", "quickstart", "--scale", "smoke", cwd=here)
     assert again.returncode == 0
-    assert "10 cells, all done" in again.stdout
+    assert "12 cells, all done" in again.stdout
     assert "tokens/s" not in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (here / "results" / "records").iterdir()} == before
 
@@ -121,7 +121,7 @@ def test_a_lost_record_is_the_only_one_made_again_and_equals_the_lost_one(first,
     path.unlink()
     assert "phonebook        5       0        1" in parrots("status", "quickstart", cwd=here).stdout
     again = parrots("run", "quickstart", "--scale", "smoke", cwd=here)
-    assert "10 cells, 9 done, 1 to run" in again.stdout
+    assert "12 cells, 11 done, 1 to run" in again.stdout
     made = read([path]).to_pandas()
     assert made["value"].tolist() == lost["value"].tolist()
 

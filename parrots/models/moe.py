@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models.config import MoE
+from parrots.models.kernels import swiglu
 from parrots.models.routers import Routing, build_router
 
 Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
@@ -20,10 +21,7 @@ Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
 
 def activate(x: Tensor, gated: bool) -> Tensor:
     """silu(gate) * up of a fused (..., 2F) pre-activation when `gated` (SwiGLU), gelu of (..., F) otherwise."""
-    if not gated:
-        return F.gelu(x)
-    gate, up = x.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return swiglu(x) if gated else F.gelu(x)
 
 
 def loop(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
@@ -38,25 +36,57 @@ def loop(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated
 
 
 def grouped(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
-    """Sort the rows by expert, two grouped matrix products, unsort. float32 or bfloat16.
-
-    Deterministic where every token has as many rows as any other; elsewhere a GPU adds them up in any order.
-    """
-    T, R = len(x_TD), len(routing.expert_R)
-    order_R = routing.expert_R.argsort(stable=True)
+    """Sort the rows by expert, two grouped matrix products, unsort. float32 or bfloat16."""
+    order_R, slot_R = by_expert(routing)
     ends_E = routing.counts_E.cumsum(0).to(torch.int32)
 
     def experts(rows_RD: Tensor) -> Tensor:
         return matmul_by_expert(activate(matmul_by_expert(rows_RD, up_EDU, ends_E), gated), down_EFD, ends_E)
 
+    return through(experts, x_TD, routing, order_R, slot_R)
+
+
+def padded(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
+    """As many rows for each expert as the busiest has, two batched matrix products. For few rows: no work per expert.
+
+    Any dtype. The rows that fill up repeat others and are never read. Waits for a GPU, to know the busiest.
+    """
+    E, R = len(up_EDU), len(routing.expert_R)
+    order_R, place_R = by_expert(routing)
+    start_E = routing.counts_E.cumsum(0) - routing.counts_E
+    most = int(routing.counts_E.max())
+    slot_R = (torch.arange(E, device=x_TD.device) * most - start_E)[routing.expert_R].add_(place_R)
+    filled = (start_E[:, None] + torch.arange(most, device=x_TD.device)).clamp_(max=max(R - 1, 0))
+
+    def experts(rows_RD: Tensor) -> Tensor:
+        return (activate(rows_RD.view(E, most, -1) @ up_EDU, gated) @ down_EFD).flatten(0, 1)
+
+    return through(experts, x_TD, routing, order_R[filled.flatten()], slot_R)
+
+
+def by_expert(routing: Routing) -> tuple[Tensor, Tensor]:
+    """The rows in the order of their experts, and the place of each in that order."""
+    order_R = routing.expert_R.argsort(stable=True)
+    places = torch.arange(len(order_R), device=order_R.device)
+    return order_R, torch.empty_like(order_R).scatter_(0, order_R, places)
+
+
+def through(experts: Callable[[Tensor], Tensor], x_TD: Tensor, routing: Routing, row_N: Tensor, slot_R: Tensor) -> Tensor:
+    """Dispatch, run, combine: (T, D) in and out.
+
+    experts: (N, D) to (N, D). row_N: the row of the routing that stands in each of N slots; slot_R: the slot whose output
+    is a row's. Deterministic where every token has as many rows as any other; elsewhere a GPU adds them up in any order.
+    """
+    T, R = len(x_TD), len(slot_R)
+    if R == 0:
+        return x_TD * 0
     if routing.token_R is not None:
-        token_R = routing.token_R[order_R]
-        out_RD = experts(x_TD[token_R])
-        return torch.zeros_like(x_TD).index_add(0, token_R, out_RD * routing.weight_R[order_R, None].to(out_RD.dtype))
-    place_R = torch.empty_like(order_R).scatter_(0, order_R, torch.arange(R, device=order_R.device))
-    out_RD = experts(Dispatch.apply(x_TD, order_R, place_R, R // T))
-    weighted_RD = Unsort.apply(out_RD, order_R, place_R) * routing.weight_R[:, None].to(out_RD.dtype)
-    return weighted_RD.view(T, R // T, -1).sum(1)
+        out_RD = experts(x_TD[routing.token_R[row_N]])[slot_R] * routing.weight_R[:, None].to(x_TD.dtype)
+        return torch.zeros_like(x_TD).index_add(0, routing.token_R, out_RD)
+    k = R // T
+    out_ND = experts(Dispatch.apply(x_TD, row_N // k, slot_R, k))
+    weight_T1K = routing.weight_R.view(T, 1, k).to(out_ND.dtype)
+    return (weight_T1K @ Combine.apply(out_ND, row_N, slot_R).view(T, k, -1)).squeeze(1)
 
 
 def matmul_by_expert(rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> Tensor:
@@ -121,35 +151,50 @@ class DenseFFN(nn.Module):
 
 
 class Dispatch(torch.autograd.Function):
-    """Rows of x in the order of their experts. The way back is a gather too, where autograd would add row by row."""
+    """Tokens into slots. The way back is a gather too, where autograd would add row by row."""
 
     @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, order_R: Tensor, place_R: Tensor, k: int) -> Tensor:
-        ctx.save_for_backward(place_R)
+    def forward(ctx: Any, x_TD: Tensor, token_N: Tensor, slot_R: Tensor, k: int) -> Tensor:
+        ctx.save_for_backward(slot_R)
         ctx.k = k
-        return x_TD[order_R // k]
+        return x_TD[token_N]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (place_R,) = ctx.saved_tensors
-        return grads[0][place_R].unflatten(0, (-1, ctx.k)).sum(1), None, None, None
+        (slot_R,) = ctx.saved_tensors
+        return grads[0][slot_R].unflatten(0, (-1, ctx.k)).sum(1), None, None, None
 
 
-class Unsort(torch.autograd.Function):
-    """Rows back in the order of their tokens; a permutation, whose gradient is the inverse one."""
+class Combine(torch.autograd.Function):
+    """Slots back to rows. Every row has one slot; slots that only fill up have no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rows_RD: Tensor, order_R: Tensor, place_R: Tensor) -> Tensor:
-        ctx.save_for_backward(order_R)
-        return rows_RD[place_R]
+    def forward(ctx: Any, out_ND: Tensor, row_N: Tensor, slot_R: Tensor) -> Tensor:
+        ctx.save_for_backward(row_N, slot_R)
+        return out_ND[slot_R]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (order_R,) = ctx.saved_tensors
-        return grads[0][order_R], None, None
+        row_N, slot_R = ctx.saved_tensors
+        if len(row_N) == len(slot_R):
+            return grads[0][row_N], None, None
+        return grads[0].new_zeros(len(row_N), grads[0].shape[1]).index_copy_(0, slot_R, grads[0]), None, None
 
 
-BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped}
+AUTO = "auto"
+BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped, "padded": padded}
+
+
+def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
+    """The backend that is fastest for so many rows, as benchmarks/results/moe_ffn-cpu.md has it; elsewhere `grouped`."""
+    if device != "cpu" or torch.compiler.is_compiling():
+        return "grouped"
+    each = rows // n_experts
+    if n_experts == 1 or (n_experts <= 8 and each >= 512):
+        return "loop"  # one expert's work at a time stays in the cache
+    if n_experts >= 16 and (d_model <= 32 or (d_model <= 64 and each <= 8)):
+        return "padded"
+    return "grouped"
 
 
 class SparseFFN(nn.Module):
@@ -173,5 +218,8 @@ class SparseFFN(nn.Module):
         if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
             dtype = torch.get_autocast_dtype(x_TD.device.type)
             x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
-        y_BSD = BACKENDS[self.backend](x_TD, routing, up_EDU, down_EFD, self.gated).view_as(x_BSD)
+        backend = self.backend
+        if backend == AUTO:
+            backend = fastest(len(routing.expert_R), len(up_EDU), x_TD.shape[1], x_TD.device.type)
+        y_BSD = BACKENDS[backend](x_TD, routing, up_EDU, down_EFD, self.gated).view_as(x_BSD)
         return (y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)), routing

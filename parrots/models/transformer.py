@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models.config import Dense, Model
-from parrots.models.moe import DenseFFN, SparseFFN
+from parrots.models.kernels import rms_norm, rotate
+from parrots.models.moe import AUTO, DenseFFN, SparseFFN
 from parrots.models.routers import ExpertChoice, Hash, Routing
 
 
@@ -50,7 +51,7 @@ class KVCache:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dim (arXiv 1910.07467)."""
+    """RMS normalization over the last dim."""
 
     def __init__(self, d: int, eps: float):
         super().__init__()
@@ -58,7 +59,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -111,16 +112,6 @@ class QKNorm(nn.Module):
         return torch.cat([x * s * w for x, s, w in zip(parts, scales, weights, strict=True)], dim=-2).flatten(-3)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, d_head: int) -> Tensor:
-    """Rotary positions (arXiv 2104.09864) for rows laid out halves first; (B, S, heads * C) in, (B, heads, S, C) out.
-
-    cos, sin: (S, heads * C / 2) or, when sequences differ in position, (B, S, heads * C / 2).
-    """
-    a, b = x.chunk(2, dim=-1)
-    halves = (a * cos - b * sin, b * cos + a * sin)
-    return torch.stack([h.unflatten(-1, (-1, d_head // 2)) for h in halves], dim=-2).flatten(-2).transpose(1, 2)
-
-
 class Block(nn.Module):
     """Attention, then FFN, each behind its norm and beside its residual."""
 
@@ -150,13 +141,14 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`config` over a vocabulary, for inputs of up to `seq_len` tokens.
 
-    backend: how a sparse FFN is computed, one of `moe.BACKENDS`; the result is the same beyond rounding.
+    backend: how a sparse FFN is computed, one of `moe.BACKENDS`, by default the fastest for the shape; the result is the
+    same beyond rounding.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: Model, vocab_size: int, seq_len: int, backend: str = "grouped"):
+    def __init__(self, config: Model, vocab_size: int, seq_len: int, backend: str = AUTO):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocab_size, config.d_model)

@@ -61,6 +61,8 @@ class Length2Path(Task):
         parts, left = [], self.n_examples(split)
         while left > 0:
             parts.append(self._draw(draw, CHUNK, queries)[:left])
+            if not len(parts[-1]):
+                raise ValueError(f"train_queries={queries}: of {CHUNK:,} graphs, none has so many pairs that one path joins")
             left -= len(parts[-1])
         return of_one_length(np.concatenate(parts), answer=self._length(1) - 1)
 
@@ -77,6 +79,8 @@ class Length2Path(Task):
         enough = one_path_Nnn.sum((1, 2)) >= queries
         heads_Nno, edge_Nnn, one_path_Nnn = heads_Nno[enough], edge_Nnn[enough], one_path_Nnn[enough]
         N = len(edge_Nnn)
+        if not N:
+            return np.empty((0, self._length(queries)), np.uint16)
         keys = np.where(one_path_Nnn.reshape(N, -1), draw.random((N, n * n), dtype=np.float32), 2)
         pairs_NQ = np.argsort(keys, axis=1)[:, :queries]
         s_NQ, t_NQ = pairs_NQ // n, pairs_NQ % n

@@ -61,6 +61,8 @@ class Task(Frozen):
     kind: str
     version: ClassVar[int]
     """Part of every trial_id: bumped when the data or the scores change meaning."""
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "test_loss")
+    """What `measure` gives."""
 
     @property
     def vocab_size(self) -> int:

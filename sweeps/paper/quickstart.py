@@ -3,8 +3,8 @@
 Claim      Memory follows total parameters: the bits of a phone-book that a model holds. Reasoning follows active ones:
            how often it names the middle of a length-2 path. Each is decided by which size predicts left-out models better.
 Command    parrots run quickstart
-Cost       47 trials, about 1,000 CPU-seconds: under 9 minutes on two cores.
-Expected   Memory between 0.5 and 0.8 bits a parameter, dense and MoE near one line in N_total; path accuracy about .3 at
+Cost       55 trials, about 1,050 CPU-seconds: under 10 minutes on two cores.
+Expected   Memory between 1.1 and 2.3 bits a parameter, dense and MoE near one line in N_total; path accuracy about .3 at
            d = 16, .6 at 32 and .95 at 64. docs/LOG.md has the runs.
 
 The book is oversized for every model, so one run measures what it can hold, without a search over sizes. A dense model
@@ -54,6 +54,11 @@ def moe(d_ff: int, n_experts: int) -> dict[str, Any]:
     return {"kind": "moe", "d_ff": d_ff, "n_experts": n_experts}
 
 
+def mixtures(d: int) -> list[dict[str, Any]]:
+    """Experts as wide as the model; at the largest width one number of them, which is dear enough."""
+    return [moe(d, n_experts) for n_experts in ((8,) if d == 64 else (4, 8, 16))]
+
+
 def sweep(scale: str) -> Sweep:
     """laptop: the findings. smoke: every part of the way in a few steps, for tests; it finds nothing."""
     smoke = scale == "smoke"
@@ -79,7 +84,7 @@ def sweep(scale: str) -> Sweep:
         cells=union(
             grid(book, {"model.ffn": books, "training.lr": [1e-2, 2e-2], "seed": seeds}),
             *(
-                grid(path, {"model.d_model": [d], "model.ffn": [dense(d), dense(2 * d), moe(d, 8)], "seed": seeds})
+                grid(path, {"model.d_model": [d], "model.ffn": [dense(d), dense(2 * d), *mixtures(d)], "seed": seeds})
                 for d in widths
             ),
             # One more seed of the smallest MoE goes through Ray Train and FSDP, as every cell of a cluster does.

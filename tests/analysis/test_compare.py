@@ -107,6 +107,28 @@ def test_a_comparison_is_the_same_twice():
     assert compare(frame, "y", "power", "N_total", "N_active") == compare(frame, "y", "power", "N_total", "N_active")
 
 
+def test_a_kind_of_which_there_is_one_gives_a_direction_only():
+    """It stands in every resample as it is, so nothing says how another would have done."""
+    decision = decide(MEMORY, runs(1.0, "power", shapes=(DENSE, MOE[:1])))
+    assert decision.verdict == "direction only"
+    assert decision.comparison.fewest == 1
+
+
+def test_scores_that_follow_no_size_are_rarely_decided():
+    """Six dense and three MoE configurations at three widths, as quickstart had them at first: 40 draws of pure chance."""
+    widths = [(3152, 16), (4688, 32), (12448, 32), (18592, 64), (49472, 64), (74048, 128)]
+    sparse = [(14160, 4944, 8), (55968, 19104, 9), (222528, 75072, 10)]
+    decided = 0
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        frame = runs(0.0, "logistic", seeds=2, shapes=(widths, sparse))
+        level = {name: draw.uniform(0.1, 0.95) for name in frame["configuration"].unique()}
+        frame["y"] = [np.clip(level[name] * draw.normal(1, 0.03), 0.001, 0.999) for name in frame["configuration"]]
+        found = compare(frame, "y", "logistic", "N_active", "N_total", resamples=200)
+        decided += not found.difference.low <= 0 <= found.difference.high
+    assert decided <= 4
+
+
 def test_resamples_keep_each_stratum_and_draw_whole_configurations():
     config = np.repeat(np.arange(7), 2)
     stratum = np.repeat(["dense"] * 4 + ["MoE"] * 3, 2)

@@ -1,11 +1,15 @@
 import os
 import socket
 import sqlite3
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from sweeps.cli import main
+from parrots.record import path_of
+from sweeps.cli import lock, main, writable
+from sweeps.spec import find
 from sweeps.tracking import Store
 
 from ..test_record import record
@@ -83,13 +87,13 @@ def test_a_plan_as_json_lines_is_what_parrots_run_reads(capsys):
 
     assert main(["plan", "quickstart", "--scale", "smoke", "--jsonl"]) == 0
     Path("cells.jsonl").write_text(capsys.readouterr().out)
-    assert len(read_cells(Path("cells.jsonl"))) == 10
+    assert len(read_cells(Path("cells.jsonl"))) == 12
 
 
 def test_count_adds_up_and_prints_the_papers_own_labels(capsys):
     assert main(["count", "quickstart", "--scale", "smoke"]) == 0
     header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:-1]]
-    assert len(rows) == 6
+    assert len(rows) == 8
     for row in rows:
         values = dict(zip(header, row, strict=True))
         groups = [int(values[g].replace(",", "")) for g in ("attention", "norm", "router", "ffn", "experts", "shared")]
@@ -100,8 +104,35 @@ def test_count_adds_up_and_prints_the_papers_own_labels(capsys):
         assert line in printed
 
 
+def test_a_narrow_terminal_loses_no_digit(monkeypatch):
+    monkeypatch.setattr("sweeps.cli.out", Console(file=(text := StringIO()), width=60, markup=False, soft_wrap=True))
+    assert main(["plan", "quickstart"]) == 0
+    assert "…" not in text.getvalue()
+    assert "222,528" in text.getvalue()
+
+
+@pytest.mark.parametrize("spoil", [b"", b"PAR1 nonsense", None])
+def test_a_spoilt_record_is_named_before_anything_runs(tmp_path, make_trial, capsys, spoil):
+    cell = find("quickstart", "smoke").cells[0]
+    path = path_of(cell.trial.id, Path("results"))
+    if spoil is None:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(spoil)
+    said = refused(capsys, "run", "quickstart", "--scale", "smoke")
+    assert f"{path}: not a record" in said
+    assert "delete it, and the next run makes it again" in said
+    assert not Path("results/sweeps/quickstart").exists()
+
+
+def test_two_runs_do_not_share_a_results_folder(capsys):
+    writable(Path("results"))
+    with lock(Path("results")):
+        assert "another `parrots run` is at work in results" in refused(capsys, "run", "quickstart", "--scale", "smoke")
+
+
 def test_status_counts_and_gives_the_reason_of_each_failure(capsys):
-    from sweeps.spec import find
 
     found = find("quickstart", "smoke")
     found.manifest(Path("results"))

@@ -64,7 +64,7 @@ def test_a_plan_runs_nothing_and_answers_within_two_seconds(tmp_path):
     command = [sys.executable, "-m", "sweeps.cli", "plan", "quickstart", "--results", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     took = time.perf_counter() - began
-    assert "47 cells, 0 done, 47 to run" in done.stdout
+    assert "55 cells, 0 done, 55 to run" in done.stdout
     assert done.stdout.count("d16-E8k2-lr2e-2-s1") == 1
     assert not os.listdir(tmp_path)
     assert took < 10, "a shared machine is given room; it takes 0.4 s"

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from analysis.claims import Claim
 from sweeps.spec import Cell, Sweep, documents, find, grid, laid_over, load, union
 
 from ..conftest import BOOK, MOE
@@ -54,8 +55,8 @@ def test_workers_are_placement_and_rename_nothing():
     [
         ({"model.width": [1]}, "model: no field 'width'; there are d_model"),
         ({"training.lr": [0.0]}, "training.lr=0.0: Input should be greater than 0"),
-        ({"training.lr": []}, r"axis training.lr: \[\] is not a list of values"),
-        ({"training.lr": 0.1}, "axis training.lr: 0.1 is not a list of values"),
+        ({"training.lr": []}, r"axis training.lr: \[\] is not a list of at least one value"),
+        ({"training.lr": 0.1}, "axis training.lr: 0.1 is not a list of at least one value"),
         ({"task.kind": ["phone"]}, "no task 'phone'; there are length2_path, phonebook"),
         ({"speed": [1]}, "no field 'speed'; there are model, task, training, seed"),
     ],
@@ -100,10 +101,14 @@ def test_a_users_file_is_a_sweep_named_for_it(tmp_path):
     ("text", "expected"),
     [
         (DOCUMENT.format(base=BASE, axes="{'model.width': [0]}"), r"mine.py, line 11: model: no field 'width'"),
-        (DOCUMENT.format(base=BASE, axes="{'seed': [0, 1 / 0]}"), r"mine.py, line 11: ZeroDivisionError: division by zero"),
+        (DOCUMENT.format(base=BASE, axes="{'seed': [0, 1 / 0]}"), r"mine.py, line 11: ZeroDivisionError division by zero"),
         ("def sweep(scale):\n    return (", r"mine.py, line 2: SyntaxError"),
         ("import nothing_of_that_name", r"mine.py, line 1: ModuleNotFoundError"),
         ("x = 1", "mine.py: defines no function sweep"),
+        ("def sweep(scale):\n    raise SystemExit(3)", r"mine.py, line 2: SystemExit 3"),
+        ("def sweep(scale):\n    raise ValueError", r"mine.py, line 2: ValueError$"),
+        ("SCALES = 3\ndef sweep(scale):\n    return 3", r"mine.py: SCALES=3 is not a tuple of names"),
+        ("x = '\0'", r"mine.py: SyntaxError source code string cannot contain null bytes"),
         ("def sweep(scale):\n    return 3", r"sweep\('laptop'\) returned int, not a Sweep"),
     ],
 )
@@ -148,6 +153,51 @@ def test_quickstart_is_the_grid_that_its_document_describes():
             and c.trial.model.ffn.model_dump(include={"kind", "d_ff"}) == control
             for c in cells
         )
+
+
+@pytest.mark.parametrize("name", ["it's.py", "a b.py", "été.py", "#1.py"])
+def test_a_sweep_has_a_name_that_can_be_a_folder_and_a_tag(tmp_path, name):
+    (tmp_path / name).write_text(DOCUMENT.format(base=BASE, axes="{}"))
+    with pytest.raises(ValueError, match="rename the file"):
+        find(str(tmp_path / name))
+
+
+def test_a_users_file_may_not_pass_for_one_of_ours(tmp_path):
+    (tmp_path / "quickstart.py").write_text(DOCUMENT.format(base=BASE, axes="{}"))
+    with pytest.raises(ValueError, match="quickstart is a sweep that comes with the package"):
+        find(str(tmp_path / "quickstart.py"))
+
+
+def test_a_document_without_a_docstring_goes_by_its_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text('"""  \n"""\n' + DOCUMENT.format(base=BASE, axes="{}").partition('"""\n')[2])
+    assert find(str(path)).title == "mine"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"metric": "memory_bit"},
+            "claim m: phonebook has no metric 'memory_bit'; there are exact_match, test_loss",
+        ),
+        ({"task": "phonbook"}, "claim m: no cell has task 'phonbook'; there are phonebook"),
+        ({"rival": "N_total"}, "rival='N_total': the same as predictor"),
+        ({"name": ""}, "String should match pattern"),
+    ],
+)
+def test_a_claim_that_nothing_can_decide_is_refused_before_anything_runs(change, said):
+    claim = {"name": "m", "statement": "s", "task": "phonebook", "metric": "memory_bits", "form": "power"}
+    claim |= {"predictor": "N_total", "rival": "N_active"}
+    with pytest.raises(ValueError, match=said):
+        Sweep(cells=union(grid(BASE, {})), claims=[Claim(**(claim | change))])
+    with pytest.raises(ValueError, match="claim m: there are two of this name"):
+        Sweep(cells=union(grid(BASE, {})), claims=[Claim(**claim)] * 2)
+
+
+def test_workers_have_to_share_the_batch_evenly():
+    with pytest.raises(ValueError, match=r"workers=7: must divide training.batch_size="):
+        list(grid(BASE, {}, workers=7))
 
 
 def test_a_cell_needs_a_worker():

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -60,7 +61,7 @@ def test_the_report_shows_verdicts_and_figures_on_a_desk_and_on_a_phone(here, br
     assert complaints(browser) == []
 
 
-def test_mlflows_comparison_opens_on_accuracy_and_both_sizes(here, browser):
+def test_mlflows_comparison_opens_on_accuracy_and_both_sizes_and_holds_the_report(here, browser, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -78,6 +79,10 @@ def test_mlflows_comparison_opens_on_accuracy_and_both_sizes(here, browser):
         wait.until(lambda b: "Comparing 6 Runs from 1 Experiment" in b.find_element(By.TAG_NAME, "body").text)
         axes = wait.until(lambda b: [t.text for t in b.find_elements(By.CSS_SELECTOR, "svg .axis-title")])
         assert {"N_active", "N_total", "exact_match"} <= set(axes)
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        (sweep,) = client.search_runs([client.get_experiment_by_name("parrots/sweeps").experiment_id])
+        served = Path(client.download_artifacts(sweep.info.run_id, "report/report.html", tmp_path))
+        assert served.read_bytes() == (here / "results/reports/quickstart/report.html").read_bytes()
     finally:
         server.terminate()
         server.wait(30)

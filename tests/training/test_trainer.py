@@ -56,8 +56,9 @@ def test_seeds_differ_in_weights_and_in_order(make_trial, place):
     assert losses(make_trial(seed=0), place)[0] != losses(make_trial(seed=1), place)[0]
 
 
-def test_the_backend_changes_nothing_beyond_rounding(make_trial, tmp_path):
-    fast, reference = (losses(make_trial(MOE), Placement(tmp_path, backend=b)) for b in ("grouped", "loop"))
+@pytest.mark.parametrize("backend", ["auto", "grouped", "padded"])
+def test_the_backend_changes_nothing_beyond_rounding(make_trial, tmp_path, backend):
+    fast, reference = (losses(make_trial(MOE), Placement(tmp_path, backend=b)) for b in (backend, "loop"))
     assert fast == pytest.approx(reference, abs=2e-5)
 
 
