@@ -12,16 +12,15 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from analysis.claims import Claim, Decision
 from analysis.compare import FEWEST, band, usable
 
 # Okabe and Ito (2008); circles and squares besides
 LOOKS: dict[str, dict[str, Any]] = {"dense": {"color": "#0072B2", "marker": "o"}, "MoE": {"color": "#D55E00", "marker": "s"}}
-NAMES: dict[str, dict[str, Any]] = {  # where a mark's name stands, so that the two kinds stay apart
-    "dense": {"xytext": (5, -11), "ha": "left"},
-    "MoE": {"xytext": (-5, 6), "ha": "right"},
-}
+PLACES = ((6, -11, "left"), (-6, 5, "right"), (6, 5, "left"), (-6, -11, "right"), (9, -3, "left"), (-9, -3, "right"))
+"""Where a mark's name may stand beside it, in points: the first that hides nothing."""
 SIZES = {
     "N_total": "total parameters N_total",
     "N_active": "active parameters N_active",
@@ -90,22 +89,40 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Figure:
     panels[0].set_ylabel(METRICS.get(claim.metric, claim.metric))
     panels[0].legend(loc="best")
     figure.suptitle(decision.headline, x=0.01, ha="left", fontweight="bold")
+    figure.canvas.draw()  # lays out, so that names find their room
+    figure.set_layout_engine("none")
+    for panel, size in zip(panels, SIZES, strict=True):
+        names(panel, runs, size, claim.metric)
     return figure
 
 
 def marks(panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
-    """Each run small, each configuration's mean large and named."""
-    widths = runs["d_model"].nunique()
+    """Each run small, each configuration's mean large."""
     for kind, look in LOOKS.items():
         some = runs[runs["kind"] == kind]
         means = some.groupby("configuration", sort=False).agg({x: "mean", y: "mean", "label": "first"})
         panel.scatter(some[x], some[y], s=14, alpha=0.45, linewidths=0, **look)
         panel.scatter(means[x], means[y], s=70, edgecolors="white", label=kind, zorder=3, **look)
-        for _, mean in means.iterrows():
-            label = mean["label"] if widths > 1 else mean["label"].partition("-")[2]
-            panel.annotate(
-                label, (mean[x], mean[y]), **NAMES[kind], textcoords="offset points", fontsize=8, color=look["color"]
-            )
+
+
+def names(panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
+    """Name each configuration's mark where there is room; the table has those for which there is none."""
+    widths = runs["d_model"].nunique()
+    means = runs.groupby("configuration", sort=False).agg({x: "mean", y: "mean", "label": "first", "kind": "first"})
+    at = panel.transData.transform(means[[x, y]].to_numpy(float))
+    taken = [Bbox.from_bounds(px - 6, py - 6, 12, 12) for px, py in at]
+    for _, mean in means.iterrows():
+        label = mean["label"] if widths > 1 else mean["label"].partition("-")[2]
+        for dx, dy, side in PLACES if mean["kind"] == "dense" else PLACES[1:]:  # the two kinds stay apart
+            look = {"fontsize": 8, "color": LOOKS[mean["kind"]]["color"], "ha": side}
+            text = panel.annotate(label, (mean[x], mean[y]), (dx, dy), textcoords="offset points", **look)
+            text.set_in_layout(False)
+            box = text.get_window_extent()
+            inside = panel.bbox.x0 <= box.x0 and box.x1 <= panel.bbox.x1 + 12 and panel.bbox.y0 <= box.y0
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def fitted(panel: Axes, runs: pd.DataFrame, claim: Claim, size: str) -> None:

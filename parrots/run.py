@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from parrots.evaluation.accuracy import score
+from parrots.evaluation.accuracy import answer, score
 from parrots.frozen import one_line
 from parrots.models.moe import AUTO, BACKENDS
 from parrots.models.transformer import Transformer
@@ -51,6 +51,9 @@ def run_trial(trial: Trial, place: Placement) -> Record:
         model.eval()
         with precision(trial.training, place):
             scores = score(model, test, place)
+            if trial.task.decoded:
+                stop = trial.task.vocabulary.index("<eos>")
+                scores = scores._replace(decoded_NS=answer(model, test, trial.task.decoded, stop, place))
         measurements = [*measurements, *trial.task.measure(test, scores, trained.steps)]
     if place.weights and not trained.diverged:
         weights.keep(model, weights.path_of(trial.id, place.weights), place)

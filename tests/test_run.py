@@ -10,7 +10,7 @@ import pytest
 from parrots.frozen import canonical_json
 from parrots.record import read
 
-from .conftest import MOE, PATH, make
+from .conftest import GRAPHS, MOE, PATH, make
 
 ALONE = [sys.executable, "-m", "parrots.run"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "parrots.run"]
@@ -42,6 +42,7 @@ def alone(tmp_path_factory):
         make({**MOE, "n_experts": 3, "n_shared": 1}),
         make(MOE, task=PATH, seed=1),
         make({**MOE, "router": "expert_choice", "renormalize": False}),
+        make(MOE, task=GRAPHS, load_balance=0.1),  # padding, and answers that are decoded
     ]
     path = cells(folder, *trials)
     done = run(ALONE, path, folder / "out")

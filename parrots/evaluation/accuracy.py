@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from parrots.evaluation.decode import generate
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.tasks.task import Examples, Scores
@@ -26,3 +27,17 @@ def score(model: Transformer, examples: Examples, place: Placement) -> Scores:
         nll_NS[rows, 1:] = F.cross_entropy(logits_BVS, tokens_BS[:, 1:], reduction="none").cpu().numpy()
         right_NS[rows, 1:] = (logits_BVS.argmax(1) == tokens_BS[:, 1:]).cpu().numpy()
     return Scores(nll_NS, right_NS)
+
+
+@torch.no_grad()
+def answer(model: Transformer, examples: Examples, new_tokens: int, stop: int, place: Placement) -> np.ndarray:
+    """(N, new_tokens) what the model decodes greedily after each prompt; `stop` from where it first says so."""
+    out_NS = np.full((examples.n, new_tokens), stop)
+    for first in range(0, examples.n, BATCH):
+        part = examples.take(slice(first, first + BATCH))
+        length_B = torch.from_numpy(part.answer_N.astype(np.int64)).to(place.device)
+        prompts_BS = torch.from_numpy(part.tokens_NS[:, : part.answer_N.max()].astype(np.int64)).to(place.device)
+        room = model.cos.shape[0] - prompts_BS.shape[1] + 1
+        said_BS = generate(model, prompts_BS, length_B, min(new_tokens, room), stop)
+        out_NS[first : first + BATCH, : said_BS.shape[1]] = said_BS.cpu().numpy()
+    return out_NS

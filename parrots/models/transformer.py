@@ -3,7 +3,7 @@
 Nothing here knows of workers, precision or compilation; training/parallel.py wraps what this file builds.
 """
 
-# B batch, S sequence, T = B*S tokens, D model, V vocabulary, H heads, G key-value heads, C head width, M cache capacity
+# B batch, S sequence, T = B*S tokens, D model, V vocabulary, H heads, G key-value heads, C head width
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model
 from parrots.models.kernels import rms_norm, rotate
 from parrots.models.moe import AUTO, DenseFFN, SparseFFN
@@ -24,30 +25,6 @@ class Output(NamedTuple):
     """(B, S, V), or (C, V) where only C positions were asked for."""
     routings: list[Routing]
     """One a layer, for the auxiliary loss and statistics; empty for a dense model."""
-
-
-class KVCache:
-    """The keys and values of every layer for the positions decoded so far; sequences may differ in length."""
-
-    def __init__(self, model: "Transformer", batch: int, capacity: int):
-        config, weight = model.config, model.embedding.weight
-        shape = (config.n_layers, batch, config.n_kv_heads, capacity, config.d_head)
-        self.keys = torch.zeros(shape, device=weight.device, dtype=weight.dtype)
-        self.values = torch.zeros_like(self.keys)
-        self.length_B = torch.zeros(batch, dtype=torch.int64, device=weight.device)
-
-    def positions(self, S: int) -> Tensor:
-        """(B, S) positions of the next S tokens of each sequence."""
-        return self.length_B[:, None] + torch.arange(S, device=self.length_B.device)
-
-    def extend(self, layer: int, k_BGSC: Tensor, v_BGSC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Write one layer's new keys and values; returns all of that layer's and who may see them, (B, 1, S, M)."""
-        at_BS = self.positions(k_BGSC.shape[2])
-        batch_B1 = torch.arange(len(at_BS), device=at_BS.device)[:, None]
-        self.keys[layer, batch_B1, :, at_BS] = k_BGSC.transpose(1, 2)
-        self.values[layer, batch_B1, :, at_BS] = v_BGSC.transpose(1, 2)
-        seen_BSM = torch.arange(self.keys.shape[3], device=at_BS.device) <= at_BS[..., None]
-        return self.keys[layer], self.values[layer], seen_BSM[:, None]
 
 
 class RMSNorm(nn.Module):
@@ -88,8 +65,9 @@ class Attention(nn.Module):
         seen = None
         if cache is not None:
             k_BGSC, v_BGSC, seen = cache.extend(layer, k_BGSC, v_BGSC)
+        causal = seen is None and q_BHSC.shape[2] > 1
         gqa = self.heads[0] != self.heads[1]
-        y_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BGSC, v_BGSC, attn_mask=seen, is_causal=seen is None, enable_gqa=gqa)
+        y_BHSC = F.scaled_dot_product_attention(q_BHSC, k_BGSC, v_BGSC, attn_mask=seen, is_causal=causal, enable_gqa=gqa)
         return self.out(y_BHSC.transpose(1, 2).flatten(2))
 
 
@@ -198,6 +176,6 @@ class Transformer(nn.Module):
             if routing is not None:
                 routings.append(routing)
         if cache is not None:
-            cache.length_B += S
+            cache.length = cache.length + S
         x = x_BSD if at_C is None else x_BSD.flatten(0, 1)[at_C]
         return Output(self.head(self.norm(x)), routings)

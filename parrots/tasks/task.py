@@ -19,7 +19,7 @@ class Examples(NamedTuple):
     """One row an example: `tokens[:answer]` is the prompt, `tokens[answer:length]` the answer, the rest padding."""
 
     tokens_NS: np.ndarray
-    """uint16; padding is 0 and never counts."""
+    """uint16; padding may be any token and never counts."""
     answer_N: np.ndarray
     """int32."""
     length_N: np.ndarray
@@ -53,6 +53,8 @@ class Scores(NamedTuple):
     """Negative log-likelihood in nats, float32; 0 at the first position, which nothing predicts."""
     right_NS: np.ndarray
     """Whether the most probable token is the given one; True at the first position."""
+    decoded_NS: np.ndarray | None = None
+    """What the model says after each prompt, token by token, as far as `Task.decoded`; None where that is 0."""
 
 
 class Task(Frozen):
@@ -78,6 +80,11 @@ class Task(Frozen):
     def seq_len(self) -> int:
         """S, the tokens of the longest example; a model reads at most S - 1 of them."""
         raise NotImplementedError
+
+    @property
+    def decoded(self) -> int:
+        """Tokens of an answer that have to be decoded for the scores; 0 where one answer is right and one pass tells."""
+        return 0
 
     def n_examples(self, split: Split) -> int:
         """Examples in a split."""

@@ -28,7 +28,7 @@ class Share(NamedTuple):
     counted: int
     """Counted tokens of the step over all workers."""
     read: int
-    """Tokens of the step that a model reads, over all workers, padding left out."""
+    """Tokens of the step that predict another, over all workers; the others count as padding."""
 
 
 class MicroBatch(NamedTuple):
@@ -61,7 +61,7 @@ def shares(trial: Trial, examples: Examples, place: Placement) -> Iterator[Share
         index_B = np.concatenate([order_of(e)[at_B[epoch_B == e]] for e in range(epoch_B[0], epoch_B[-1] + 1)])
         everyone = examples.take(index_B)
         counted_BS = trial.task.counted(everyone)
-        read = int(np.minimum(everyone.length_N, everyone.tokens_NS.shape[1] - 1).sum())
+        read = int((everyone.length_N - 1).sum())
         yield Share(everyone.take(mine), counted_BS[mine], group_B[mine], group_B[-1] + 1, int(counted_BS.sum()), read)
 
 
@@ -71,9 +71,11 @@ def split(share: Share, micro: int, device: str) -> list[MicroBatch]:
     for first in range(0, share.examples.n, micro):
         rows = slice(first, first + micro)
         part = share.examples.take(rows)
-        tokens_BS = torch.from_numpy(part.tokens_NS.astype(np.int64)).to(device)
-        at_C = torch.from_numpy(share.counted_BS[rows, 1:].ravel().nonzero()[0]).to(device)
-        padding_BS = np.arange(tokens_BS.shape[1] - 1) >= part.length_N[:, None]
+        longest = int(part.length_N.max())  # what is padding for all is not computed
+        tokens_BS = torch.from_numpy(part.tokens_NS[:, :longest].astype(np.int64)).to(device)
+        at_C = torch.from_numpy(share.counted_BS[rows, 1:longest].ravel().nonzero()[0]).to(device)
+        # the last token of an example predicts nothing; whether it is read at all depends on the others' lengths
+        padding_BS = np.arange(longest - 1) >= part.length_N[:, None] - 1
         group_T = None
         if share.n_groups > 1 or padding_BS.any():
             group_T = torch.from_numpy(np.where(padding_BS, share.n_groups, share.group_B[rows, None]).ravel()).to(device)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from parrots.evaluation.decode import greedy
+from parrots.evaluation.decode import generate
 from parrots.models import hf
 from parrots.models.config import Dense, Model, MoE
 from parrots.models.transformer import Transformer
@@ -126,7 +126,7 @@ def test_generate_gives_what_our_decoding_gives(ffn, tmp_path):
     hf.export(ours, tmp_path, VOCABULARY)
     theirs = theirs_of(tmp_path)
     prompts, new = tokens(3, 6), 5
-    want = greedy(ours, prompts, torch.full((3,), 6), new)
+    want = generate(ours, prompts, torch.full((3,), 6), new)
     given = {"max_new_tokens": new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     got = theirs.generate(prompts, attention_mask=torch.ones_like(prompts), **given)
     assert torch.equal(got[:, 6:], want)

@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from parrots.evaluation.decode import greedy
+from parrots.evaluation.decode import generate
+from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, MoE
 from parrots.models.routers import ExpertChoice, count, load_balance_loss, softmax_top_k, z_loss
-from parrots.models.transformer import KVCache, Transformer
+from parrots.models.transformer import Transformer
 
 VOCAB, S, E = 30, 10, 4
 CHOOSING = MoE(d_ff=8, n_experts=E, top_k=2, router="expert_choice", renormalize=False)
@@ -83,10 +84,10 @@ def test_experts_that_choose_decode_with_thresholds_and_are_refused_without():
     transformer = built(CHOOSING)
     prompt, length = tokens()[:, :4], torch.full((3,), 4)
     with pytest.raises(ValueError, match="router='expert_choice' looks at later tokens"):
-        transformer(prompt, KVCache(transformer, 3, S))
+        transformer(prompt, KVCache(transformer.config, 3, S, transformer.head.weight))
     with pytest.raises(ValueError, match="no thresholds yet"):
         transformer.eval()(prompt)
-    decoded = greedy(with_thresholds(transformer.train()), prompt, length, 3)
+    decoded = generate(with_thresholds(transformer.train()), prompt, length, 3)
     for i in range(3):
         want = transformer(torch.cat([prompt, decoded[:, :i]], dim=1)).logits[:, -1].argmax(-1)
         assert torch.equal(decoded[:, i], want)

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from parrots.evaluation.decode import greedy
+from parrots.evaluation.decode import generate
+from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, MoE
-from parrots.models.transformer import KVCache, Transformer, rotate
+from parrots.models.kernels import rotate
+from parrots.models.transformer import Transformer
 
 VOCAB, SEQ = 30, 24
 FFNS = {"dense": Dense(d_ff=24), "moe": MoE(d_ff=12, n_experts=4)}
@@ -37,12 +39,15 @@ def test_logits_asked_for_at_some_positions_are_those_of_all(transformer):
     torch.testing.assert_close(transformer(tokens, at_C=at).logits, transformer(tokens).logits.flatten(0, 1)[at])
 
 
-def test_cached_decoding_gives_the_logits_of_the_whole_sequence(transformer):
+@pytest.mark.parametrize("ragged", [False, True])
+def test_cached_decoding_gives_the_logits_of_the_whole_sequence(transformer, ragged):
     tokens = torch.randint(VOCAB, (3, SEQ), generator=torch.Generator().manual_seed(0))
     whole = transformer(tokens).logits
-    cache = KVCache(transformer, 3, SEQ)
-    parts = [transformer(tokens[:, :7], cache).logits]
-    parts += [transformer(tokens[:, i : i + 1], cache).logits for i in range(7, SEQ)]
+    cache = KVCache(transformer.config, 3, SEQ, transformer.head.weight)
+    if ragged:
+        cache.length = torch.zeros(3, dtype=torch.int64)
+    parts = [transformer(tokens[:, :7], cache).logits, transformer(tokens[:, 7:11], cache).logits]
+    parts += [transformer(tokens[:, i : i + 1], cache).logits for i in range(11, SEQ)]
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
 
 
@@ -50,12 +55,36 @@ def test_greedy_decoding_of_padded_prompts_is_that_of_each_alone(transformer):
     draw = torch.Generator().manual_seed(1)
     prompts = [torch.randint(VOCAB, (n,), generator=draw) for n in (3, 9, 6)]
     padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)
-    together = greedy(transformer, padded, torch.tensor([len(p) for p in prompts]), new_tokens=8)
+    together = generate(transformer, padded, torch.tensor([len(p) for p in prompts]), new_tokens=8)
     for prompt, got in zip(prompts, together, strict=True):
         sequence = prompt.clone()
         for _ in range(8):
             sequence = torch.cat([sequence, transformer(sequence[None]).logits[0, -1:].argmax(-1)])
         assert got.tolist() == sequence[len(prompt) :].tolist()
+
+
+def test_decoding_ends_when_all_have_stopped_and_fills_up_after(transformer):
+    prompts = torch.randint(VOCAB, (6, 4), generator=torch.Generator().manual_seed(3))
+    length = torch.full((6,), 4)
+    free = generate(transformer, prompts, length, 12)
+    stop = int(free.flatten().mode().values)
+    held = generate(transformer, prompts, length, 12, stop=stop)
+    assert held.shape[1] <= 12
+    for row, got in zip(free.tolist(), held.tolist(), strict=True):
+        end = row.index(stop) if stop in row else len(row)
+        assert got == (row[:end] + [stop] * 12)[: len(got)]
+    ends = [row.index(stop) + 1 if stop in row else 12 for row in free.tolist()]
+    assert held.shape[1] == max(ends)
+
+
+def test_samples_come_as_often_as_the_model_says(transformer):
+    """A thousand draws of the next token; a chi-squared of fewer than 60 with 29 degrees of freedom (p = 6e-4)."""
+    prompt = torch.tensor([[1, 2, 3]]).expand(1000, 3)
+    draw = torch.Generator().manual_seed(0)
+    sampled = generate(transformer, prompt, torch.full((1000,), 3), 1, temperature=2.0, generator=draw)
+    expected = 1000 * (transformer(prompt[:1]).logits[0, -1] / 2.0).softmax(-1)
+    found = torch.bincount(sampled[:, 0], minlength=VOCAB)
+    assert ((found - expected) ** 2 / expected).sum() < 60
 
 
 def test_attention_depends_on_distance_not_on_position():

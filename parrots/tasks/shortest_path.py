@@ -1,0 +1,124 @@
+"""Shortest path in a random directed graph (arXiv 2410.19034, section 4; the task of figure 4b).
+
+A graph on n vertices is given edge by edge in random order, then a query s, t and a shortest path between them:
+`<bos> (<edge> u v)* <sep> s t / v0 v1 ... vk <eos>`, with s = v0 and t = vk; the loss is on the path. Graphs are directed
+Erdos-Renyi; queries are uniform among the ordered pairs that a path joins. No graph that is tested was trained on.
+"""
+
+import math
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from parrots.measurement import Measurement, mean, proportion
+from parrots.tasks.task import Examples, Scores, Split, Task
+
+PROBABILITY = {25: 0.07149, 30: 0.07723, 35: 0.07326, 40: 0.06844, 45: 0.06396, 50: 0.06013, 55: 0.05676}
+"""Edge probability at which reachable pairs are 3.5 edges apart on average (benchmarks/results/path_lengths.md)."""
+
+
+class ShortestPath(Task):
+    """Graphs on `n_vertices`, an edge wherever a coin of probability `p` says so."""
+
+    kind: Literal["shortest_path"] = "shortest_path"
+    version: ClassVar[int] = 1
+    metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "valid_path", "tie_ceiling")
+    n_vertices: Annotated[int, Field(ge=4, le=64)]
+    p: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """By default such that reachable pairs are 3.5 edges apart on average, as in the paper."""
+    ties: Literal["smallest", "random"] = "smallest"
+    """Which of several shortest paths is the answer: the lexicographically smallest, or any of them alike."""
+    n_train: Annotated[int, Field(ge=1)]
+    n_test: Annotated[int, Field(ge=1)] = 1000
+    data_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.p is None and self.n_vertices not in PROBABILITY:
+            known = ", ".join(map(str, PROBABILITY))
+            raise ValueError(f"n_vertices={self.n_vertices}: give p; it is calibrated for {known}")
+        return self
+
+    @property
+    def edge_probability(self) -> float:
+        """p, given or calibrated."""
+        return PROBABILITY[self.n_vertices] if self.p is None else self.p
+
+    @property
+    def most_edges(self) -> int:
+        """Edges of the largest graph that is drawn: six standard deviations above the mean, or all there can be."""
+        pairs, p = self.n_vertices * (self.n_vertices - 1), self.edge_probability
+        return min(pairs, math.ceil(pairs * p + 6 * math.sqrt(pairs * p * (1 - p)) + 6))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.n_vertices + 6
+
+    @property
+    def vocabulary(self) -> list[str]:
+        return [*map(str, range(self.n_vertices)), "<edge>", "<bos>", "<eos>", "<pad>", "<sep>", "/"]
+
+    @property
+    def seq_len(self) -> int:
+        return 5 + 3 * self.most_edges + self.n_vertices + 1
+
+    @property
+    def decoded(self) -> int:
+        return self.n_vertices + 1
+
+    def n_examples(self, split: Split) -> int:
+        return self.n_train if split == "train" else self.n_test
+
+    def make(self, split: Split) -> Examples:
+        from parrots import graphs  # numba, which takes a second
+
+        N = self.n_examples(split)
+        made = Examples(np.empty((N, self.seq_len), np.uint16), np.empty(N, np.int32), np.empty(N, np.int32))
+        how = (self.data_seed, self.n_vertices, self.edge_probability, split == "test", self.ties == "random")
+        if not graphs.examples(*how, *made, self.most_edges):
+            raise ValueError(f"n_vertices={self.n_vertices}, p={self.edge_probability:g}: no graph with a path for {split}")
+        return made
+
+    def counted(self, examples: Examples) -> np.ndarray:
+        return examples.answers()
+
+    def measure(self, examples: Examples, scores: Scores, step: int) -> list[Measurement]:
+        """Also `valid_path`, whether what is decoded is any shortest path, and `tie_ceiling`.
+
+        The ceiling is the exact match of a solver that takes any shortest path, of which the given one is 1 / their number.
+        """
+        assert scores.decoded_NS is not None
+        edge_Nnn, ways_N, distance_N = self.solve(examples)
+        each = zip(examples.tokens_NS, examples.answer_N, scores.decoded_NS, edge_Nnn, distance_N, strict=True)
+        valid_N = np.array([self._is_path(*one) for one in each])
+        return [
+            *super().measure(examples, scores, step),
+            proportion("valid_path", step, valid_N),
+            mean("tie_ceiling", step, 1 / ways_N),
+        ]
+
+    def solve(self, examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(N, n, n) whether there is an edge, (N,) how many shortest paths answer each query, (N,) how long they are."""
+        n, N = self.n_vertices, examples.n
+        row_M, at_M = np.nonzero(examples.tokens_NS[:, :-2] == n)
+        edge_Nnn = np.zeros((N, n, n))
+        edge_Nnn[row_M, examples.tokens_NS[row_M, at_M + 1], examples.tokens_NS[row_M, at_M + 2]] = 1
+        rows = np.arange(N)
+        s_N, t_N = (examples.tokens_NS[rows, examples.answer_N - back] for back in (3, 2))
+        ways_N, distance_N = np.zeros(N), np.zeros(N, int)
+        walks_Nn = np.zeros((N, n))
+        walks_Nn[rows, s_N] = 1
+        for length in range(1, n):
+            walks_Nn = np.einsum("Nu,Nuv->Nv", walks_Nn, edge_Nnn)
+            found_N = (distance_N == 0) & (walks_Nn[rows, t_N] > 0)
+            distance_N[found_N], ways_N[found_N] = length, walks_Nn[rows, t_N][found_N]
+        return edge_Nnn, ways_N, distance_N
+
+    def _is_path(self, tokens_S: np.ndarray, answer: int, decoded_S: np.ndarray, edge_nn: np.ndarray, distance: int) -> bool:
+        """Whether decoded tokens are a path of this length from s to t along edges, and then `<eos>`."""
+        path = decoded_S[: distance + 1]
+        if len(decoded_S) < distance + 2 or decoded_S[distance + 1] != self.n_vertices + 2 or (path >= self.n_vertices).any():
+            return False
+        joined = path[0] == tokens_S[answer - 3] and path[-1] == tokens_S[answer - 2]
+        return bool(joined and edge_nn[path[:-1], path[1:]].all())
