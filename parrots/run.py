@@ -130,7 +130,8 @@ def run_cells(trials: list[Trial], results: Path, place: Placement, sweep: str) 
             record = failure(trial, error, place)
             failed += 1
         if place.rank == 0:
-            record = replace(record, sweep=sweep)
+            before = len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
+            record = replace(record, sweep=sweep, attempt=before + 1)
             record.write(results)
             final = {m.metric: m.value for m in record.measurements}
             shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]

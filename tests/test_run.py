@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from parrots.frozen import canonical_json
+from parrots.placement import Placement
 from parrots.record import read
+from parrots.run import check
 
 from .conftest import GRAPHS, MOE, PATH, make
 
@@ -88,13 +91,16 @@ def test_a_failing_cell_is_recorded_with_its_reason_and_stops_no_other(make_tria
     assert {f["trial_id"] for f in failures} == {bad.id, good.id}
     assert {f["status"] for f in failures} == {"failed"}
     assert all("Error" in f["reason"].splitlines()[-1] for f in failures)
+    run(ALONE, tmp_path / "cells.jsonl", tmp_path / "out")
+    failures = read((tmp_path / "out" / "failures").iterdir()).to_pylist()
+    assert sorted(f["attempt"] for f in failures) == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ('{"model": 3}\n', "line 1: model=3: Input should be"),
-        ("not json\n", "line 1: "),
+        ("not json\n", "line 1: not JSON (Expecting value at character 0)"),
         ("", "no trials in it"),
     ],
 )
@@ -105,6 +111,21 @@ def test_bad_cells_are_one_line_and_nothing_is_written(tmp_path, text, expected)
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "nothing"])
+def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path, device):
+    done = run(ALONE, cells(tmp_path, make()), tmp_path / "out", "--device", device)
+    assert done.returncode == 2
+    assert f"--device {device}: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_cannot_share_a_batch_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match=r"phonebook d16-f32-.*: 3 workers cannot share training.batch_size=20 evenly"):
+        check([make()], Placement(tmp_path, world=3))
 
 
 def test_a_missing_file_is_one_line(tmp_path):
