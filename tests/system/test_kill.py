@@ -93,7 +93,7 @@ def test_a_killed_actor_costs_its_own_cell_and_no_other(here, undisturbed):
     os.kill(victim, signal.SIGKILL)
     code, said = finish(driver)
     assert code == 1
-    assert "1 cells failed" in said
+    assert "1 cell failed" in said
     assert len(records(here)) == 5
     (failure,) = read((here / "results" / "failures").iterdir()).to_pylist()
     assert failure["status"] == "failed"
@@ -117,5 +117,5 @@ def test_a_driver_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_runn
     wait_for(lambda: not processes("ray::" if how == signal.SIGINT else "ray::ImplicitFunc", *ours), 30)
     done = records(here)
     assert 2 <= len(done) < 6
-    assert not (here / "results" / "failures").exists()
+    assert not list((here / "results" / "failures").iterdir())
     check_that_the_next_run_goes_on(here, done, undisturbed)
