@@ -202,6 +202,8 @@ def main() -> None:
     ratios = []
     for shape in gpu_shapes() if device == "cuda" else cpu_shapes(args.compiled):
         kinds = EXPERTS if shape.n_experts > 1 else ("",)
+        if shape.tokens > 512:  # one copy of its experts for every token: gigabytes, and never the fastest
+            kinds = tuple(kind for kind in kinds if kind != "batched_mm")
         steps = {"ours": ours(shape, device, mode)}
         if peer:
             candidates = {kind: theirs(shape, device, "", kind) for kind in kinds}

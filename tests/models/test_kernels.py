@@ -47,6 +47,7 @@ def test_values_and_gradients_are_those_of_the_plain_formula(name, written_out, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradients_are_differences(name):
+def test_gradients_are_differences(name, monkeypatch):
+    monkeypatch.setattr(kernels, "written_out", lambda x: True)
     ours, _, shapes = CASES[name]
     assert torch.autograd.gradcheck(ours, [normal(*shape) for shape in shapes])
