@@ -6,10 +6,9 @@ Ours: edges, pooled over reachable ordered pairs s != t, on the supercritical br
 gets farthest. The others are printed beside it. Common random numbers, 20,000 graphs a point.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
+from bench import Table, arguments
 from scipy.optimize import brentq, minimize_scalar
 
 from parrots.graphs import lengths
@@ -32,18 +31,12 @@ def root(mean: Callable[[float], float], target: float, low: float, high: float)
 
 def main() -> None:
     """Print the table, and write it where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
-    lines = [
-        "# Edge probability for a mean shortest path of 3.5",
-        "",
-        f"{GRAPHS:,} graphs a point. c = p (n - 1) is the mean degree. Standard error of p about 1e-4 of it.",
-        "",
-        "| n | p (ours) | c | mean | reachable | p, sparse branch | p, mean over graphs | p, counting vertices |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    print("\n".join(lines))
+    args = arguments(__doc__)
+    table = Table(
+        "Edge probability for a mean shortest path of 3.5",
+        f"{GRAPHS:,} graphs a point. c = p (n - 1) is the mean degree.",
+        ("n", "p (ours)", "c", "mean", "reachable", "p, sparse branch", "p, mean over graphs", "p, counting vertices"),
+    )
     for n in SIZES:
 
         def pooled(p: float, n: int = n) -> float:
@@ -60,12 +53,9 @@ def main() -> None:
             root(pooled, 2.5, top, 12 / n),
         )
         mean, _, share = lengths(0, n, ours, GRAPHS)
-        told = " | ".join("never" if p is None else f"{p:.5f}" for p in others)
-        lines.append(f"| {n} | {ours:.5f} | {ours * (n - 1):.3f} | {mean:.3f} | {share:.1%} | {told} |")
-        print(lines[-1], flush=True)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text("\n".join(lines) + "\n")
+        told = ("never" if p is None else f"{p:.5f}" for p in others)
+        table.row(n, f"{ours:.5f}", f"{ours * (n - 1):.3f}", f"{mean:.3f}", f"{share:.1%}", *told)
+    table.keep(args.out)
 
 
 if __name__ == "__main__":
