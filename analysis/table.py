@@ -56,13 +56,15 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
         trial = Trial.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(f"record {trial_id} is of another version ({one_line(error)}); delete it to make it again") from error
+    text = json.dumps(trial.model_dump(mode="json"))  # defaults written out: a claim may ask for any field
     said = canonical(trial)
     said["training"] = {k: v for k, v in said["training"].items() if k != "lr"}
     said.pop("seed", None)
     model = trial.model
     return {
         "configuration": json.dumps(said, sort_keys=True),
-        "label": trial.name.partition("-lr")[0],
+        "declared": text,
+        "label": model.name,
         "kind": "MoE" if model.n_experts > 1 else "dense",
         "d_model": model.d_model,
         "n_layers": model.n_layers,
@@ -70,6 +72,7 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
         "n_experts": model.n_experts,
         "top_k": model.top_k,
         "lr": trial.training.lr,
+        "exposures": trial.training.steps * trial.training.batch_size / trial.task.n_examples("train"),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from analysis.claims import Claim
+from analysis.claims import AnyClaim
 from parrots.atomic import atomic
 from parrots.frozen import Frozen, canonical, one_line
 from parrots.spec import Trial
@@ -48,7 +48,7 @@ class Sweep(Frozen):
     scale: str = ""
     command: str = ""
     """What ran it, for those who want to run it again."""
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[AnyClaim, ...] = ()
     keep: Literal["weights", "none"] = "weights"
     """What stays of a trial beside its record."""
     cells: tuple[Cell, ...]
