@@ -60,7 +60,7 @@ class Claim(Frozen):
     form: Form
     """power: log metric is linear in log size. logistic: the log-odds of a share of right answers are."""
     threshold: Threshold | None = None
-    where: dict[str, str | int | float] = {}
+    where: dict[str, str | int | float] = Field(default_factory=dict)
     """The trials that the claim is about, by the values of some of their fields; by default all of the task."""
 
     @property
@@ -81,7 +81,9 @@ class Claim(Frozen):
     @property
     def _rule(self) -> str:
         low, high = self.region
-        said = f"above {low:g}" if high == math.inf else f"below {high:g}" if low == -math.inf else f"within {low:g} and {high:g}"
+        said = (
+            f"above {low:g}" if high == math.inf else f"below {high:g}" if low == -math.inf else f"within {low:g} and {high:g}"
+        )
         return RULE.format(region=said)
 
     @property
@@ -114,9 +116,9 @@ class Predicts(Claim):
     def test(self) -> str:
         line = "log metric in log size" if self.form == "power" else "log-odds in log size, binomial"
         return (
-            f"{self.predictor} foretells {self.metric} on {self.task} better than {self.rival}. A line ({line}) is fitted to all "
-            "configurations but one and asked for that one; the root mean square error of the rival less that of the predictor "
-            f"is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
+            f"{self.predictor} foretells {self.metric} on {self.task} better than {self.rival}. A line ({line}) is fitted to "
+            "all configurations but one and asked for that one; the root mean square error of the rival less that of the "
+            f"predictor is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
         )
 
     def examine(self, runs: pd.DataFrame) -> Found:
@@ -124,8 +126,9 @@ class Predicts(Claim):
 
         found = compare(runs, self.metric, self.form, self.predictor, self.rival)
         evidence = (
-            f"Left-out error {found.error:.3f} by {self.predictor} and {found.rival_error:.3f} by {self.rival} ({self._scale}); "
-            f"difference {found.difference} on {found.configurations} configurations, {found.runs} runs. {worth(found)}"
+            f"Left-out error {found.error:.3f} by {self.predictor} and {found.rival_error:.3f} by {self.rival} "
+            f"({self._scale}); difference {found.difference} on {found.configurations} configurations, {found.runs} runs. "
+            f"{worth(found)}"
         )
         few = found.configurations < FEWEST or found.fewest == 1
         return Found(found.difference, evidence, few, {self.predictor: found.error, self.rival: found.rival_error})
@@ -166,24 +169,19 @@ class Offset(Claim):
     kind: Literal["offset"] = "offset"
     at: str
     """A size (N_total, N_active), a loss (test_loss) or a numeric field of the trial (task.n_vertices)."""
-    is_: Annotated[Literal["equal", "above", "below"], Field(alias="is")]
+    side: Literal["equal", "above", "below"]
     margin: Annotated[float, Field(ge=0)]
     """In log10 of the metric for a power, in accuracy for a logistic."""
 
     @property
     def region(self) -> tuple[float, float]:
-        regions = {
-            "equal": (-self.margin, self.margin),
-            "above": (self.margin, math.inf),
-            "below": (-math.inf, -self.margin),
-        }
-        return regions[self.is_]
+        return beside(self.side, self.margin)
 
     @property
     def test(self) -> str:
         return (
-            f"The MoE's {self.metric} on {self.task} less the dense models' at equal {self.at}, {self._scale}: two parallel lines "
-            f"are fitted, and their distance is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
+            f"The MoE's {self.metric} on {self.task} less the dense models' at equal {self.at}, {self._scale}: two parallel "
+            f"lines are fitted, and their distance is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
         )
 
     def examine(self, runs: pd.DataFrame) -> Found:
@@ -207,17 +205,19 @@ class Contrast(Claim):
     other: str | int | float
     matched: tuple[str, ...]
     """Fields in which a pair agrees."""
-    is_: Annotated[Literal["equal", "above", "below"], Field(alias="is")]
+    side: Literal["equal", "above", "below"]
     margin: Annotated[float, Field(ge=0)]
 
-    region = Offset.region
+    @property
+    def region(self) -> tuple[float, float]:
+        return beside(self.side, self.margin)
 
     @property
     def test(self) -> str:
         return (
-            f"{self.metric} on {self.task} with {self.field} = {self.value} less with {self.other}, {self._scale}, over pairs that "
-            f"agree in {', '.join(self.matched)}; Student's interval over the pairs. {self._rule}; fewer than {FEWEST_PAIRS} "
-            "pairs: a direction only."
+            f"{self.metric} on {self.task} with {self.field} = {self.value} less with {self.other}, {self._scale}, over pairs "
+            f"that agree in {', '.join(self.matched)}; Student's interval over the pairs. {self._rule}; fewer than "
+            f"{FEWEST_PAIRS} pairs: a direction only."
         )
 
     def examine(self, runs: pd.DataFrame) -> Found:
@@ -234,7 +234,12 @@ class Contrast(Claim):
 AnyClaim = Annotated[Predicts | Rate | Offset | Contrast, Field(discriminator="kind")]
 
 RESAMPLED = "configurations with replacement among the dense ones and among the MoE, then seeds within each."
-DIRECTION = f"fewer than {('no', 'one', 'two', 'three', 'four', 'five')[FEWEST]} configurations, or a single dense one or MoE: a direction only."
+DIRECTION = f"fewer than {FEWEST} configurations, or a single dense one or MoE: a direction only."
+
+
+def beside(side: str, margin: float) -> tuple[float, float]:
+    """The region of a difference that is within a margin of nothing, or above or below by more than it."""
+    return {"equal": (-margin, margin), "above": (margin, math.inf), "below": (-math.inf, -margin)}[side]
 
 
 def worth(found: Comparison) -> str:

@@ -34,7 +34,9 @@ def offset(frame: pd.DataFrame, metric: str, form: str, at: str, resamples: int 
     frame = usable(frame, metric, form)
     kinds = frame.groupby("kind")["configuration"].nunique().reindex(["dense", "MoE"]).fillna(0)
     if kinds.min() < 1 or kinds.sum() < 4:
-        raise ValueError(f"{metric}: {kinds['dense']:.0f} dense and {kinds['MoE']:.0f} MoE configurations; lines need both, and four")
+        raise ValueError(
+            f"{metric}: {kinds['dense']:.0f} dense and {kinds['MoE']:.0f} MoE configurations; lines need both, and four"
+        )
     size_R = np.log10(column(frame, at).to_numpy(float))
     if not np.isfinite(size_R).all():
         raise ValueError(f"{metric}: {at} is not a number above zero in every run")
@@ -77,7 +79,9 @@ def contrast(
     keys = [column(frame, name).rename(name) for name in matched]
     table = frame["y"].groupby([*keys, frame["level"]]).mean().unstack().reindex(columns=list(values)).dropna()
     if len(table) < 2:
-        raise ValueError(f"{metric}: {len(table)} pairs with {field} = {values[0]} and {values[1]} that agree in {', '.join(matched)}")
+        raise ValueError(
+            f"{metric}: {len(table)} pairs with {field} = {values[0]} and {values[1]} that agree in {', '.join(matched)}"
+        )
     gaps = (table[values[0]] - table[values[1]]).to_numpy()
     half = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
     means = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)

@@ -3,6 +3,7 @@
 Written from the records alone, as one HTML file that opens offline, as Markdown with SVG and PNG, and as the table drawn.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 
 from analysis.claims import Claim, Decision, decide
 from analysis.compare import beside_control
+from analysis.contrast import field_of
 from analysis.figures import figures, quantity
 from analysis.table import curves, load, with_best_lr
 from analysis.threshold import readings, runs_of, subject
@@ -90,9 +92,11 @@ def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
 def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     """A row a configuration: sizes, chosen learning rate, seeds, and each claimed metric's mean with its range over seeds."""
     table = []
+    varied = {task: varying(runs) for task, runs in chosen.groupby("task", sort=False)}
     for _, runs in chosen.groupby("configuration", sort=False):
         first = runs.iloc[0]
         row = {k: first[k] for k in ("task", "label", "kind", "d_model", "d_ff", "n_experts", "N_total", "N_active", "lr")}
+        row |= {field: field_of(json.loads(first["declared"])["task"], field) for field in varied[first["task"]]}
         row["seeds"] = len(runs)
         for metric in dict.fromkeys(c.measured for c in claims):
             if metric in runs and runs[metric].notna().any():
@@ -100,6 +104,12 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
         table.append(row)
     return pd.DataFrame(table)
+
+
+def varying(runs: pd.DataFrame) -> list[str]:
+    """The fields of their task in which these runs differ."""
+    said = [json.loads(text)["task"] for text in runs["declared"].unique()]
+    return [field for field in said[0] if len({json.dumps(one.get(field)) for one in said}) > 1]
 
 
 def edges(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
@@ -131,7 +141,9 @@ def thresholds(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
         read = readings(subject(claim, chosen), claim.threshold)
         if len(read):
             value = read["value"].where(read["censored"] == "", read["censored"])
-            shown = read[["label", "N_total", "N_active", "seed", "lr"]].assign(**{claim.metric: value, "misses below": read["failed_below"]})
+            shown = read[["label", "N_total", "N_active", "seed", "lr"]].assign(
+                **{claim.metric: value, "misses below": read["failed_below"]}
+            )
             note = (
                 f"{claim.threshold.axis} at which {claim.threshold.metric} reaches {claim.threshold.target:g} "
                 f"({claim.threshold.reading}). One above or below all that were tried is left out of the fit. "
@@ -165,8 +177,8 @@ def capacities(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
 def shifts(chosen: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Each trained model on what it was not tested on in its trial: score, and its distance from the trial's own test."""
     for task, runs in chosen.groupby("task", sort=False):
-        for metric in [name for name in runs if "@" in name and "." not in name and runs[name].notna().any()]:
-            own = metric.partition("@")[0]
+        for metric in [name for name in runs if "/" in name and "." not in name and runs[name].notna().any()]:
+            own = metric.rpartition("/")[2]
             table = []
             for _, some in runs[runs[metric].notna()].groupby("configuration", sort=False):
                 gap = (some[metric] - some[own]).mean()

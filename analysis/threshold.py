@@ -44,9 +44,9 @@ def readings(runs: pd.DataFrame, threshold: Threshold) -> pd.DataFrame:
     rest = declared.map(lambda one: json.dumps(without(one, {threshold.axis, "training.lr", "seed", *threshold.along})))
     table = []
     for (configuration, _), some in runs.assign(at=at, configuration=rest).groupby(["configuration", "seed"], sort=False):
-        some = some.groupby("at").first().sort_index()
-        value, censored, failed_below = read(some.index.to_numpy(), some[threshold.metric].to_numpy(float), threshold)
-        row = some.iloc[-1].to_dict() | {"configuration": configuration}
+        each = some.groupby("at").first().sort_index()
+        value, censored, failed_below = read(each.index.to_numpy(), each[threshold.metric].to_numpy(float), threshold)
+        row = each.iloc[-1].to_dict() | {"configuration": configuration}
         table.append(row | {"value": value, "censored": censored, "failed_below": failed_below})
     return pd.DataFrame(table, columns=[*runs.columns, "value", "censored", "failed_below"])
 
