@@ -46,6 +46,17 @@ class Claim(Frozen):
             raise ValueError(f"rival={self.rival!r}: the same as predictor")
         return self
 
+    @property
+    def test(self) -> str:
+        """How it is decided, as a report says it."""
+        line = "log metric in log size" if self.form == "power" else "log-odds in log size, binomial"
+        return (
+            f"A line ({line}) is fitted to all configurations but one and asked for that one; the difference of the two root "
+            "mean square errors is resampled, 2,000 times: configurations with replacement among the dense ones and among the "
+            "MoE, then seeds within each. All of its 95 % interval above zero: supported; below: contradicted; else undecided; "
+            "fewer than five configurations, or a single dense one or MoE: a direction only."
+        )
+
 
 @dataclass(frozen=True)
 class Decision:

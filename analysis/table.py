@@ -62,7 +62,7 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
     model = trial.model
     return {
         "configuration": json.dumps(said, sort_keys=True),
-        "label": trial.name.partition("-lr")[0],
+        "label": model.name,
         "kind": "MoE" if model.n_experts > 1 else "dense",
         "d_model": model.d_model,
         "n_layers": model.n_layers,
