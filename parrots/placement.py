@@ -41,5 +41,7 @@ class Placement:
     """Forget activations inside a block and compute them again on the way back (activation checkpointing)."""
     compile: str = ""
     """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); nothing: eager."""
+    stack: int | None = 1
+    """Trials of one shape that train side by side in this process; None: as many as pay."""
     progress: Callable[[Progress], None] = ignore
     """Called about a hundred times a trial, by every worker."""

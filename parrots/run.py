@@ -193,11 +193,14 @@ class Line:
     """A line of progress, drawn over itself on a terminal and not at all elsewhere."""
 
     def __init__(self, label: str):
-        self.label, self.began = label, time.perf_counter()
+        self.label, self.began, self.alarms = label, time.perf_counter(), 0
 
     def __call__(self, at: Progress) -> None:
         if sys.stdout.isatty():
             rate = at.tokens / (time.perf_counter() - self.began)
+            if len(at.alarms) > self.alarms:  # each on a line that stays
+                self.alarms = len(at.alarms)
+                print(f"\r{self.label} alarm {self.alarms}: {at.alarms[-1]}")
             print(f"\r{self.label} {at.step / at.steps:4.0%} loss {at.loss:.3f} {rate:,.0f} tokens/s ", end="", flush=True)
 
 

@@ -240,7 +240,7 @@ class Watching(tune.Callback):
         if "status" in result:
             self.watch.ended(trial_id, result["status"])
         elif "step" in result:
-            self.watch.progressed(trial_id, result["step"] / result["steps"], result["tokens"])
+            self.watch.progressed(trial_id, result["step"] / result["steps"], result["tokens"], result["alarms"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cell = Cell.model_validate_json(self.given["cells"][trial.config["trial_id"]])

@@ -176,7 +176,9 @@ def _said(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return one_line(error)
     said = next(iter((error.msg if isinstance(error, SyntaxError) else str(error)).splitlines()), "")
-    return said if said and isinstance(error, ValueError) else f"{type(error).__name__} {said}".strip()
+    if said and isinstance(error, ValueError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _line_in(path: Path, error: BaseException) -> str:

@@ -33,6 +33,8 @@ class Watch:
         self.share: dict[str, float] = {}  # of each running cell
         self.status: dict[str, str] = {}  # of each ended cell
         self.tokens: Counter[str] = Counter()
+        self.alarms: dict[str, Sequence[str]] = {}  # of each cell that raised some
+        self.latest = ""
         self.read: deque[tuple[float, int]] = deque()
         self.began = time.monotonic()
 
@@ -47,8 +49,11 @@ class Watch:
             self.began = time.monotonic()  # the pace is the cells', not that of Ray's start
         self.share[trial_id] = 0.0
 
-    def progressed(self, trial_id: str, share: float, tokens: int) -> None:
-        """A running cell has done this share of its steps and read so many tokens."""
+    def progressed(self, trial_id: str, share: float, tokens: int, alarms: Sequence[str] = ()) -> None:
+        """A running cell has done this share of its steps, read so many tokens, and shown these signs of trouble."""
+        if len(alarms) > len(self.alarms.get(trial_id, ())):
+            self.alarms[trial_id] = alarms
+            self.latest = f"{self.cells[trial_id].trial.name}, {alarms[-1]}"
         self.share[trial_id], self.tokens[trial_id] = share, tokens
         now = time.monotonic()
         self.read.append((now, self.tokens.total()))
@@ -95,7 +100,12 @@ class Watch:
         for trial_id, share in list(self.share.items()):
             trial = self.cells[trial_id].trial
             rows.add_row(f"  {trial.task.kind}", trial.name, ProgressBar(1.0, share, width=30), f"{share:4.0%}")
-        return Group(self.line(), rows)
+        return Group(self.line(), rows, self.alarm()) if self.alarms else Group(self.line(), rows)
+
+    def alarm(self) -> str:
+        """How many alarms there were in all, and the latest."""
+        number = sum(map(len, self.alarms.values()))
+        return f"{number} alarm{'s' if number > 1 else ''}, the latest: {self.latest}"
 
     def __enter__(self) -> "Watch":
         self.began = time.monotonic()

@@ -6,9 +6,9 @@ experts, hash routing, raw weights without QK-norm) bring `modeling_parrots.py` 
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -171,90 +171,106 @@ def declared(config: dict[str, Any]) -> Model:
     )
 
 
-def names(model: Model, layer: int) -> dict[str, str]:
-    """What theirs call the parts of a layer."""
-    kind = model_type(model)
-    mlp = "block_sparse_moe" if kind == "mixtral" else "mlp"
-    gate, up, down = ("w1", "w3", "w2") if kind == "mixtral" else ("gate_proj", "up_proj", "down_proj")
-    norm = "{}_proj.norm" if kind == "parrots" else "{}_norm.weight"
-    parts = {"attention": "self_attn", "q_norm": "self_attn." + norm.format("q"), "k_norm": "self_attn." + norm.format("k")}
-    parts |= {"mlp": mlp, "gate": gate, "up": up, "down": down}
-    return {ours: name if ours in ("gate", "up", "down") else f"model.layers.{layer}.{name}" for ours, name in parts.items()}
+class Part(NamedTuple):
+    """One of our weights, the names under which theirs hold it, and how it is split into those and joined again."""
+
+    ours: str
+    theirs: list[str]
+    split: Callable[[Tensor], Sequence[Tensor]] = lambda weight: [weight]
+    join: Callable[[Sequence[Tensor]], Tensor] = lambda weights: weights[0]
+
+
+def parts(model: Model) -> Iterator[Part]:
+    """Every weight, once: what both directions read. A tied head is the embedding and has no part of its own."""
+    yield Part("embedding.weight", ["model.embed_tokens.weight"])
+    yield Part("norm.weight", ["model.norm.weight"])
+    if not model.tie_embeddings:
+        yield Part("head.weight", ["lm_head.weight"])
+    for layer in range(model.n_layers):
+        ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
+        yield Part(f"{ours}.attention_norm.weight", [f"{theirs}.input_layernorm.weight"])
+        yield Part(f"{ours}.ffn_norm.weight", [f"{theirs}.post_attention_layernorm.weight"])
+        yield from attention_parts(model, f"{ours}.attention", f"{theirs}.self_attn")
+        mlp = "block_sparse_moe" if model_type(model) == "mixtral" else "mlp"
+        yield from ffn_parts(model, f"{ours}.ffn", f"{theirs}.{mlp}")
+
+
+def attention_parts(model: Model, ours: str, theirs: str) -> Iterator[Part]:
+    """Theirs keep queries, keys and values apart, and each head's two halves together."""
+    half, d_kv = model.d_head // 2, model.n_kv_heads * model.d_head
+
+    def heads_first(rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (2, -1, half)).transpose(0, 1).flatten(0, 2)
+
+    def halves_first(rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (-1, 2, half)).transpose(0, 1).flatten(0, 2)
+
+    def split(qkv: Tensor) -> Sequence[Tensor]:
+        qk, v = qkv.split([model.d_model + d_kv, d_kv])
+        return *heads_first(qk).split([model.d_model, d_kv]), v
+
+    def join(qkv: Sequence[Tensor]) -> Tensor:
+        return torch.cat([halves_first(torch.cat(list(qkv[:2]))), qkv[2]])
+
+    yield Part(f"{ours}.qkv.weight", [f"{theirs}.{name}_proj.weight" for name in "qkv"], split, join)
+    yield Part(f"{ours}.out.weight", [f"{theirs}.o_proj.weight"])
+    if model.qk_norm != "none":
+        norm = "_proj.norm" if model_type(model) == "parrots" else "_norm.weight"
+        for name in "qk":
+            yield Part(
+                f"{ours}.qk_norm.{name}_weight",
+                [f"{theirs}.{name}{norm}"],
+                lambda weight: [heads_first(weight.flatten())],
+                lambda weights: halves_first(weights[0]).view(2, -1, half),
+            )
+
+
+def ffn_parts(model: Model, ours: str, theirs: str) -> Iterator[Part]:
+    """Theirs keep gate and up matrices apart, experts too, and write an expert's matrices as a linear layer's."""
+    ffn = model.ffn
+    ups, down = (["w1", "w3"], "w2") if model_type(model) == "mixtral" else (["gate_proj", "up_proj"], "down_proj")
+    ups = ups if ffn.activation == "swiglu" else ups[1:]
+    n = len(ups)
+
+    def block(ours: str, theirs: str) -> Iterator[Part]:
+        names = [f"{theirs}.{name}.weight" for name in ups]
+        yield Part(f"{ours}.up.weight", names, lambda up_UD: up_UD.chunk(n), lambda ups: torch.cat(list(ups)))
+        yield Part(f"{ours}.down.weight", [f"{theirs}.{down}.weight"])
+
+    if isinstance(ffn, Dense):
+        yield from block(ours, theirs)
+        return
+    if ffn.router == "hash":
+        yield Part(
+            f"{ours}.router.table_VK", [f"{theirs}.table"], lambda table: [table.long()], lambda tables: tables[0].long()
+        )
+    else:
+        yield Part(f"{ours}.router.linear.weight", [f"{theirs}.gate.weight"])
+    experts = [f"{theirs}.experts.{e}" for e in range(ffn.n_experts)]
+    yield Part(
+        f"{ours}.up_EDU",
+        [f"{expert}.{name}.weight" for expert in experts for name in ups],
+        lambda up_EDU: [part for up_DU in up_EDU for part in up_DU.T.chunk(n)],
+        lambda parts: torch.stack([torch.cat(list(parts[i : i + n])).T for i in range(0, len(parts), n)]),
+    )
+    yield Part(
+        f"{ours}.down_EFD",
+        [f"{expert}.{down}.weight" for expert in experts],
+        lambda down_EFD: [down_FD.T for down_FD in down_EFD],
+        lambda downs: torch.stack([down_DF.T for down_DF in downs]),
+    )
+    if ffn.n_shared:
+        yield from block(f"{ours}.shared", f"{theirs}.shared")
 
 
 def to_hf(ours: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
     """Our weights under their names and in their layout."""
-    theirs = {"model.embed_tokens.weight": ours["embedding.weight"], "model.norm.weight": ours["norm.weight"]}
-    if not model.tie_embeddings:
-        theirs["lm_head.weight"] = ours["head.weight"]
-    rotated = (model.n_heads + model.n_kv_heads) * model.d_head
-    for layer in range(model.n_layers):
-        mine, their = f"blocks.{layer}.", names(model, layer)
-
-        def block(at: str, up_UD: Tensor, down_DF: Tensor, their: dict[str, str] = their) -> None:
-            """One feed-forward block, its gate and up matrices apart."""
-            if model.ffn.activation == "swiglu":
-                theirs[f"{at}.{their['gate']}.weight"], up_UD = up_UD.chunk(2)
-            theirs[f"{at}.{their['up']}.weight"], theirs[f"{at}.{their['down']}.weight"] = up_UD, down_DF
-
-        qkv = ours[f"{mine}attention.qkv.weight"]
-        qk = qkv[:rotated].unflatten(0, (2, -1, model.d_head // 2)).transpose(0, 1).flatten(0, 2)
-        for name, weight in zip("qkv", (*qk.split([model.d_model, rotated - model.d_model]), qkv[rotated:]), strict=True):
-            theirs[f"{their['attention']}.{name}_proj.weight"] = weight
-        if model.qk_norm != "none":
-            for name in "qk":
-                theirs[their[f"{name}_norm"]] = ours[f"{mine}attention.qk_norm.{name}_weight"].transpose(0, 1).flatten()
-        theirs[f"{their['attention']}.o_proj.weight"] = ours[f"{mine}attention.out.weight"]
-        theirs[f"model.layers.{layer}.input_layernorm.weight"] = ours[f"{mine}attention_norm.weight"]
-        theirs[f"model.layers.{layer}.post_attention_layernorm.weight"] = ours[f"{mine}ffn_norm.weight"]
-        if isinstance(model.ffn, Dense):
-            block(their["mlp"], ours[f"{mine}ffn.up.weight"], ours[f"{mine}ffn.down.weight"])
-            continue
-        if model.ffn.router == "hash":
-            theirs[f"{their['mlp']}.table"] = ours[f"{mine}ffn.router.table_VK"].long()
-        else:
-            theirs[f"{their['mlp']}.gate.weight"] = ours[f"{mine}ffn.router.linear.weight"]
-        experts = zip(ours[f"{mine}ffn.up_EDU"], ours[f"{mine}ffn.down_EFD"], strict=True)
-        for e, (up_DU, down_FD) in enumerate(experts):
-            block(f"{their['mlp']}.experts.{e}", up_DU.T, down_FD.T)
-        if model.ffn.n_shared:
-            block(f"{their['mlp']}.shared", ours[f"{mine}ffn.shared.up.weight"], ours[f"{mine}ffn.shared.down.weight"])
-    return theirs
+    return {
+        name: weight for part in parts(model) for name, weight in zip(part.theirs, part.split(ours[part.ours]), strict=True)
+    }
 
 
 def from_hf(theirs: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
     """Their weights under our names and in our layout; the inverse of `to_hf`."""
-    ours = {"embedding.weight": theirs["model.embed_tokens.weight"], "norm.weight": theirs["model.norm.weight"]}
-    ours["head.weight"] = theirs["model.embed_tokens.weight" if model.tie_embeddings else "lm_head.weight"]
-    for layer in range(model.n_layers):
-        mine, their = f"blocks.{layer}.", names(model, layer)
-
-        def block(at: str, their: dict[str, str] = their) -> tuple[Tensor, Tensor]:
-            """One feed-forward block, its gate and up matrices in one."""
-            ups = [their["up"]] if model.ffn.activation == "mlp" else [their["gate"], their["up"]]
-            return torch.cat([theirs[f"{at}.{name}.weight"] for name in ups]), theirs[f"{at}.{their['down']}.weight"]
-
-        q, k, v = (theirs[f"{their['attention']}.{name}_proj.weight"] for name in "qkv")
-        qk = torch.cat([q, k]).unflatten(0, (-1, 2, model.d_head // 2)).transpose(0, 1).flatten(0, 2)
-        ours[f"{mine}attention.qkv.weight"] = torch.cat([qk, v])
-        if model.qk_norm != "none":
-            for name in "qk":
-                weight = theirs[their[f"{name}_norm"]].unflatten(0, (-1, 2, model.d_head // 2))
-                ours[f"{mine}attention.qk_norm.{name}_weight"] = weight.transpose(0, 1)
-        ours[f"{mine}attention.out.weight"] = theirs[f"{their['attention']}.o_proj.weight"]
-        ours[f"{mine}attention_norm.weight"] = theirs[f"model.layers.{layer}.input_layernorm.weight"]
-        ours[f"{mine}ffn_norm.weight"] = theirs[f"model.layers.{layer}.post_attention_layernorm.weight"]
-        if isinstance(model.ffn, Dense):
-            ours[f"{mine}ffn.up.weight"], ours[f"{mine}ffn.down.weight"] = block(their["mlp"])
-            continue
-        if model.ffn.router == "hash":
-            ours[f"{mine}ffn.router.table_VK"] = theirs[f"{their['mlp']}.table"].long()
-        else:
-            ours[f"{mine}ffn.router.linear.weight"] = theirs[f"{their['mlp']}.gate.weight"]
-        experts = [block(f"{their['mlp']}.experts.{e}") for e in range(model.n_experts)]
-        ours[f"{mine}ffn.up_EDU"] = torch.stack([up_UD.T for up_UD, _ in experts])
-        ours[f"{mine}ffn.down_EFD"] = torch.stack([down_DF.T for _, down_DF in experts])
-        if model.ffn.n_shared:
-            up, down = f"{mine}ffn.shared.up.weight", f"{mine}ffn.shared.down.weight"
-            ours[up], ours[down] = block(f"{their['mlp']}.shared")
-    return ours
+    ours = {part.ours: part.join([theirs[name] for name in part.theirs]) for part in parts(model)}
+    return {"head.weight": ours["embedding.weight"], **ours}

@@ -49,14 +49,20 @@ def grouped(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, ga
 def padded(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
     """As many rows for each expert as the busiest has, two batched matrix products. For few rows: no work per expert.
 
-    Any dtype. The rows that fill up repeat others and are never read. Waits for a GPU, to know the busiest.
+    Any dtype. The rows that fill up repeat others, of the same trial (what is not a number in one stays there), and are
+    never read. Waits for a GPU, to know the busiest.
     """
     E, R = len(up_EDU), len(routing.expert_R)
     order_R, place_R = by_expert(routing)
     start_E = routing.counts_E.cumsum(0) - routing.counts_E
     most = int(routing.counts_E.max())
     slot_R = (torch.arange(E, device=x_TD.device) * most - start_E)[routing.expert_R].add_(place_R)
-    filled = (start_E[:, None] + torch.arange(most, device=x_TD.device)).clamp_(max=max(R - 1, 0))
+    filled = start_E[:, None] + torch.arange(most, device=x_TD.device)
+    if routing.n_trials == 1:
+        filled.clamp_(max=max(R - 1, 0))
+    else:
+        trial_E = torch.arange(E, device=x_TD.device) // (E // routing.n_trials)
+        filled = filled.minimum((trial_E[:, None] + 1) * (R // routing.n_trials) - 1)
 
     def experts(rows_RD: Tensor) -> Tensor:
         return (activate(rows_RD.view(E, most, -1) @ up_EDU, gated) @ down_EFD).flatten(0, 1)
@@ -197,6 +203,16 @@ def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
     return "grouped"
 
 
+def run(backend: str, x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
+    """(T, D) what the experts make of their tokens, by this backend or the fastest, in autocast's precision where it is on."""
+    if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
+        dtype = torch.get_autocast_dtype(x_TD.device.type)
+        x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
+    if backend == AUTO:
+        backend = fastest(len(routing.expert_R), len(up_EDU), x_TD.shape[1], x_TD.device.type)
+    return BACKENDS[backend](x_TD, routing, up_EDU, down_EFD, gated)
+
+
 class SparseFFN(nn.Module):
     """The MoE layer: hidden states and token ids in, hidden states and the routing out."""
 
@@ -212,14 +228,6 @@ class SparseFFN(nn.Module):
 
     def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> tuple[Tensor, Routing]:
         routing = self.router(x_BSD, tokens_BS)
-        x_TD = x_BSD.flatten(0, 1)
-        up_EDU: Tensor = self.up_EDU
-        down_EFD: Tensor = self.down_EFD
-        if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
-            dtype = torch.get_autocast_dtype(x_TD.device.type)
-            x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
-        backend = self.backend
-        if backend == AUTO:
-            backend = fastest(len(routing.expert_R), len(up_EDU), x_TD.shape[1], x_TD.device.type)
-        y_BSD = BACKENDS[backend](x_TD, routing, up_EDU, down_EFD, self.gated).view_as(x_BSD)
+        y_TD = run(self.backend, x_BSD.flatten(0, 1), routing, self.up_EDU, self.down_EFD, self.gated)
+        y_BSD = y_TD.view_as(x_BSD)
         return (y_BSD if self.shared is None else y_BSD + self.shared(x_BSD)), routing

@@ -34,6 +34,8 @@ class Routing(NamedTuple):
     """Rows of each expert, int64."""
     cutoff_E: Tensor | None = None
     """Where experts chose: the least probability that each took, mean over sequences."""
+    n_trials: int = 1
+    """Models whose tokens and experts stand in it one after another, each with as many (parrots/models/stacked.py)."""
 
     def tokens(self, T: int) -> Tensor:
         """The token of each row."""

@@ -84,9 +84,12 @@ class QKNorm(nn.Module):
         self.q_weight, self.k_weight = (nn.Parameter(torch.ones(shape)) for shape in shapes)
 
     def forward(self, qk: Tensor) -> Tensor:
+        return self.scaled(qk, self.q_weight, self.k_weight)
+
+    def scaled(self, qk: Tensor, *weights: Tensor) -> Tensor:
+        """Normed and multiplied by these weights, which may have leading dims as `qk` has."""
         parts = qk.unflatten(-1, (2, sum(self.heads), -1)).split(self.heads, dim=-2)
         scales = [torch.rsqrt(x.float().square().mean(self.over, keepdim=True) + self.eps).to(x.dtype) for x in parts]
-        weights = self.q_weight, self.k_weight
         return torch.cat([x * s * w for x, s, w in zip(parts, scales, weights, strict=True)], dim=-2).flatten(-3)
 
 

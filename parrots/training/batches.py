@@ -42,10 +42,14 @@ class MicroBatch(NamedTuple):
     group_T: Tensor | None
     """The balancing group of each token, G for padding; None when there is one group and no padding."""
     n_groups: int
+    n_trials: int = 1
+    """Trials whose batches stand in it one after another (parrots/training/stacked.py)."""
 
     def total(self, value_T: Tensor) -> Tensor:
-        """The sum over tokens that are not padding."""
-        return value_T.sum() if self.group_T is None else (value_T * (self.group_T < self.n_groups)).sum()
+        """The sum over tokens that are not padding; of each trial where there are several."""
+        if self.group_T is not None:
+            value_T = value_T * (self.group_T < self.n_groups)
+        return value_T.sum() if self.n_trials == 1 else value_T.unflatten(0, (self.n_trials, -1)).sum(1)
 
 
 def shares(trial: Trial, examples: Examples, place: Placement) -> Iterator[Share]:

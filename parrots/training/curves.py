@@ -54,8 +54,9 @@ class Curves:
 
     def point(self) -> float:
         """End a stretch of steps with a point on each curve; returns its mean loss."""
-        parts = list(zip(*self.steps, strict=True))[:3]
-        loss_W, rows_WLE, entropy_WL = (sum_over_workers(torch.stack(p), self.place).cpu().double().numpy() for p in parts)
+        loss_W = self._summed([step.loss for step in self.steps])
+        rows_WLE = self._summed([step.rows_LE for step in self.steps])
+        entropy_WL = self._summed([step.entropy_L for step in self.steps])
         norm_W = torch.stack(self.norms).cpu().double().numpy()
         first = len(self.losses)
         self.losses.extend(loss_W.tolist())
@@ -77,6 +78,10 @@ class Curves:
                 if not np.isnan(entropy_WL).any():
                     self.points.append(mean(f"router_entropy_{layer}", at, entropy_WL[:, layer]))
         return float(loss_W.mean())
+
+    def _summed(self, parts: list[Tensor]) -> np.ndarray:
+        """One value of each step, over all workers."""
+        return sum_over_workers(torch.stack(parts), self.place).cpu().double().numpy()
 
 
 class Alarms:

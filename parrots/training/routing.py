@@ -30,10 +30,11 @@ def rows(routings: list[Routing], batch: MicroBatch) -> Tensor:
     return torch.stack(layers)
 
 
-def auxiliary(routings: list[Routing], batch: MicroBatch, rows_LGE: Tensor, read: int, trial: Trial) -> Tensor:
+def auxiliary(routings: list[Routing], batch: MicroBatch, rows_LGE: Tensor, read: int | Tensor, trial: Trial) -> Tensor:
     """The weighted router losses, averaged over layers: this micro-batch's part of the step's.
 
-    rows_LGE: of the whole of each group, over micro-batches and workers. read: tokens of the step.
+    rows_LGE: of the whole of each group, over micro-batches and workers. read: tokens of the step; of each trial where the
+    batch holds several, and then the losses' mean over trials is meant, in whatever shape it comes.
     """
     training = trial.training
     loss = torch.zeros((), device=batch.inputs_BS.device)
@@ -48,7 +49,7 @@ def auxiliary(routings: list[Routing], batch: MicroBatch, rows_LGE: Tensor, read
 
 
 @torch.no_grad()
-def entropies(routings: list[Routing], batch: MicroBatch, read: int) -> Tensor:
+def entropies(routings: list[Routing], batch: MicroBatch, read: int | Tensor) -> Tensor:
     """(L,) this micro-batch's part of the mean entropy of a token's router probabilities, in nats; nan without any."""
     nothing = torch.full((), torch.nan, device=batch.inputs_BS.device)
     return torch.stack(
