@@ -102,6 +102,8 @@ def finish(cell: Cell, results: Path, place: Placement, about: Mapping[str, Any]
     Returns the trial's new record.
     """
     record, trial = None, cell.trial
+    if is_done(cell, results):
+        return None
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:

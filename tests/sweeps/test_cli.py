@@ -34,8 +34,8 @@ def refused(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["plan", "nothing"], "no sweep 'nothing'; there are quickstart"),
-        (["run", "nothing"], "no sweep 'nothing'; there are quickstart"),
+        (["plan", "nothing"], "no sweep 'nothing'; there are "),
+        (["run", "nothing"], "no sweep 'nothing'; there are "),
         (["status", "nothing"], "nothing was not run into results"),
         (["report", "quickstart"], "`parrots run quickstart` does it"),
         (["run", "quickstart", "--scale", "huge"], "there are laptop, smoke"),
