@@ -19,7 +19,7 @@ class Examples(NamedTuple):
     """One row an example: `tokens[:answer]` is the prompt, `tokens[answer:length]` the answer, the rest padding."""
 
     tokens_NS: np.ndarray
-    """uint16; padding may be any token and never counts."""
+    """uint16, or uint8 where the vocabulary allows it; padding may be any token and never counts."""
     answer_N: np.ndarray
     """int32."""
     length_N: np.ndarray
