@@ -12,6 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 MOST = 64  # vertices that one word holds
+STEP = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's, 2^64 over the golden ratio
 PATIENCE = 1_000_000  # draws for one example
 HELD_OUT = 64  # one graph in so many, by a hash of its edges, is never trained on and is all that is tested
 ERDOS_RENYI, REGULAR, BARABASI_ALBERT, WATTS_STROGATZ = range(4)  # kinds of graphs
@@ -28,13 +29,13 @@ def mix(x: np.uint64) -> np.uint64:
 @njit(cache=True)
 def begin(state: np.ndarray, seed: int, held_out: bool, i: int) -> None:
     """Set the generator to where example i of a split begins."""
-    state[0] = mix(mix(np.uint64(2 * seed + held_out) + np.uint64(0x9E3779B97F4A7C15)) + np.uint64(i))
+    state[0] = mix(mix(np.uint64(2 * seed + held_out) + STEP) + np.uint64(i))
 
 
 @njit(cache=True)
 def word(state: np.ndarray) -> np.uint64:
     """The next 64 bits of a generator."""
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    state[0] += STEP
     return mix(state[0])
 
 
@@ -56,15 +57,14 @@ def coins(state: np.ndarray, p: np.uint64, lanes: np.uint64) -> np.uint64:
 
     Half of those that have agreed so far part at each digit, so 64 coins take some eight words and no logarithm.
     """
-    heads, place = np.uint64(0), np.uint64(64)
-    while lanes and place:
-        place -= np.uint64(1)
-        digits = word(state)
-        if (p >> place) & np.uint64(1):
-            heads |= lanes & ~digits
-            lanes &= digits
-        else:
-            lanes &= ~digits
+    heads, x = np.uint64(0), state[0]
+    while lanes and p:  # digits of p that are all zero send the rest to tails
+        x += STEP
+        digits = mix(x)
+        heads |= lanes & ~digits & (np.uint64(0) - (p >> np.uint64(63)))
+        lanes &= digits ^ ((p >> np.uint64(63)) - np.uint64(1))
+        p <<= np.uint64(1)
+    state[0] = x
     return heads
 
 
@@ -220,7 +220,7 @@ def is_held_out(out_n: np.ndarray) -> bool:
     """Whether a graph belongs to the tests: by its edges alone, so no training graph is ever tested."""
     digest = np.uint64(len(out_n))
     for word in out_n:
-        digest = mix(digest * np.uint64(0x9E3779B97F4A7C15) + word)
+        digest = mix(digest * STEP + word)
     return digest % np.uint64(HELD_OUT) == 0
 
 
