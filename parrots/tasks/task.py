@@ -43,7 +43,7 @@ class Examples(NamedTuple):
 def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
     """Examples without padding whose answers all begin at the same position."""
     n, length = tokens_NS.shape
-    return Examples(tokens_NS.astype(np.uint16), np.full(n, answer, np.int32), np.full(n, length, np.int32))
+    return Examples(tokens_NS, np.full(n, answer, np.int32), np.full(n, length, np.int32))
 
 
 class Scores(NamedTuple):
