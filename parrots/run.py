@@ -43,7 +43,8 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, place.backend)
+    task = trial.task
+    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
     model.initialize(trial.seed)
     model.to(place.device)
     prepare(model, place)
