@@ -48,6 +48,11 @@ class Part:
     """By name, for figures and CSV files."""
     since: float = field(default_factory=time.perf_counter)
 
+    @property
+    def seconds(self) -> float:
+        """That all of its findings took."""
+        return sum(finding.seconds for finding in self.findings)
+
     def at_most(self, statement: str, measured: float, bound: float, n: int, note: str = "", must: bool = True) -> None:
         """Find whether a number stays at or below its bound."""
         self._add(statement, measured, "<=", bound, "holds" if measured <= bound else "violated", n, note, must)

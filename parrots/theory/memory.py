@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parrots.theory import memorization as built
 from parrots.theory import precision, tails
-from parrots.theory.check import Part, Sizes, generator
+from parrots.theory.check import Part, Rows, Sizes, generator
 
 HOEFFDING_NOTE = (
     "Hoeffding's bound takes every sequence to go to an expert with probability 1/K; that is so on average over routers, "
@@ -20,7 +20,8 @@ HOEFFDING_NOTE = (
 def lemmas(sizes: Sizes, seed: int) -> Part:
     """Norms and inner products beside their bounds, and the width at which a network of them labels everything."""
     part = Part("C.6-C.8", "Norms and inner products of Gaussian vectors, and the width that C.9 needs")
-    n, rows = sizes.vectors, []
+    n = sizes.vectors
+    rows: Rows = []
     for i, per_log in enumerate(sizes.per_log):
         D = tails.width_for(n, per_log)
         low, high = tails.norm_bounds(n, D)
@@ -37,20 +38,18 @@ def lemmas(sizes: Sizes, seed: int) -> Part:
     chance = f"each bound may be exceeded with probability {tails.DELTA:.0%} a draw"
     for statement, worst in room.items():
         part.at_most(statement, worst, 1, len(rows), chance)
-    tried = sorted(sizes.per_log)
-    right = settled(tried, {p: sum(r["wrong"] for r in rows if r["per_log"] == p) for p in tried})
-    tight = settled(tried, {p: sum(r["leaks"] for r in rows if r["per_log"] == p) for p in tried})
+    right, tight = settled(rows, "per_log", "wrong"), settled(rows, "per_log", "leaks")
     part.at_most(f"width / ln n from which no label is wrong, n = {n:,}", right, 32, len(rows))
     note = "then every output is exactly the label times D / 2, which is what the proof shows"
     part.report(f"width / ln n from which no neuron lets another vector through, n = {n:,}", tight, len(rows), 32, note)
     return part
 
 
-def settled(tried: list[float], faults: dict[float, int]) -> float:
-    """The least value tried from which on there is no fault; inf if the last has some."""
+def settled(rows: Rows, by: str, fault: str) -> float:
+    """The least value of column `by` from which on no row has a fault; inf if the last has some."""
     found = math.inf
-    for value in reversed(tried):
-        if faults[value]:
+    for value in sorted({row[by] for row in rows}, reverse=True):
+        if any(row[fault] for row in rows if row[by] == value):
             break
         found = value
     return found
@@ -85,7 +84,8 @@ def theorem_c_10(sizes: Sizes, seed: int) -> Part:
 def theorem_3_5(sizes: Sizes, seed: int) -> Part:
     """Behind a random router, experts label everything with O(mn/K + mK) active parameters, fewest near K = sqrt(n)."""
     part = Part("C.11 / 3.5", "K experts behind a random router label n Gaussian sequences")
-    n, D, rows = sizes.sequences, tails.width_for(sizes.sequences), []
+    n, D = sizes.sequences, tails.width_for(sizes.sequences)
+    rows: Rows = []
     x_BSD, y_B = built.sequences(n, sizes.tokens, D, generator(seed, 11))
     for K in sizes.experts:
         rows.append(measured(x_BSD, y_B, K, generator(seed, 11, K)))
@@ -134,7 +134,8 @@ def measured(x_BSD: Tensor, y_B: Tensor, K: int, draw: torch.Generator) -> dict[
 def loads(sizes: Sizes, seed: int) -> Part:
     """The largest load of an expert beside Hoeffding's bound. A step of the proof of C.11, looked at and not relied on."""
     part = Part("C.11, loads", "The largest load of an expert beside Hoeffding's bound")
-    n, rows = sizes.routed, []
+    n = sizes.routed
+    rows: Rows = []
     routers: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
         "Gaussian": built.gaussian_router,
         "unit-norm": built.unit_router,
@@ -162,7 +163,8 @@ def loads(sizes: Sizes, seed: int) -> Part:
 def theorem_3_6(sizes: Sizes, seed: int) -> Part:
     """n <= c W: no family of networks reaches more labelings than it has members, and what is built stays above the line."""
     part = Part("3.6", "A dense model of W weights with c bits each holds n <= c W labels")
-    x_BD, rows = torch.randn(sizes.points, 2, generator=generator(seed, 36)), []
+    x_BD = torch.randn(sizes.points, 2, generator=generator(seed, 36))
+    rows: Rows = []
     for neurons, bits in ((1, 2), (1, 4), (2, 1), (2, 2)):
         W = neurons * (x_BD.shape[1] + 2)
         for b, reached in enumerate(precision.labelings(x_BD, neurons, bits), 1):
@@ -172,7 +174,7 @@ def theorem_3_6(sizes: Sizes, seed: int) -> Part:
     part.at_most("log2 of the labelings reached over c W, every network of a few bits", reached, 1, len(rows))
     most = max(r["points"] / (r["weights"] * r["bits"]) for r in rows if r["reached"] == 2 ** r["points"])
     part.at_most("points of which every labeling is reached, over c W", most, 1, len(rows))
-    growth = []
+    growth: Rows = []
     for n in sizes.growth:
         x_BSD, y_B = built.sequences(n, 1, tails.width_for(n), generator(seed, 37, n))
         row = measured(x_BSD, y_B, round(math.sqrt(n)), generator(seed, 38, n))
@@ -202,7 +204,8 @@ def separation(constant: float, bits: float) -> float:
 def bits(sizes: Sizes, seed: int) -> Part:
     """The fewest bits of a weight with which every label is still right."""
     part = Part("3.5, bits", "The fewest bits a weight that still label everything")
-    n, rows = sizes.bits_vectors, []
+    n = sizes.bits_vectors
+    rows: Rows = []
     for per_log in (8, 12, 16, 32):
         D = tails.width_for(n, per_log)
         x_BSD, y_B = built.sequences(n, 1, D, generator(seed, 14, per_log))
@@ -222,7 +225,7 @@ def bits(sizes: Sizes, seed: int) -> Part:
         "3.6's count asks for n / W bits at least"
     )
     for name in ("dense", "MoE"):
-        mine = {r["bits"]: r["wrong"] for r in rows if r["network"] == name and r["per_log"] == 32}
-        fewest = settled([float(b) for b in sorted(mine)], {float(b): w for b, w in mine.items()})
+        mine = [r for r in rows if r["network"] == name and r["per_log"] == 32]
+        fewest = settled(mine, "bits", "wrong")
         part.at_most(f"fewest bits a weight, {name}, width 32 ln n", fewest, bound, len(mine), note)
     return part

@@ -3,7 +3,7 @@
 import numpy as np
 
 from parrots.theory import bottleneck, length2
-from parrots.theory.check import Part, Sizes, generator
+from parrots.theory.check import Part, Rows, Sizes, generator
 
 BATCH = 2000  # random graphs at once
 THRESHOLDS = (0.25, 0.5, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.5)
@@ -39,7 +39,8 @@ def theorem_3_3(sizes: Sizes, seed: int) -> Part:
 def theorem_3_2(sizes: Sizes, seed: int) -> Part:
     """Embeddings narrower than theorem 3.2 asks lose answers whatever reads them."""
     part = Part("3.2", "A narrow one-layer MoE cannot, whatever the number of experts")
-    V, rows = sizes.between, []
+    V = sizes.between
+    rows: Rows = []
     for largest in (1, 3, 7):
         for width in range(1, V + 1):
             draw = np.random.default_rng([seed, 32, largest, width])
@@ -71,7 +72,8 @@ def theorem_3_2(sizes: Sizes, seed: int) -> Part:
 def corollary_3_4(sizes: Sizes, seed: int) -> Part:
     """With as many parameters, more than about (log N)^2 experts make an MoE too narrow. Arithmetic on counts."""
     part = Part("3.4", "Of equal parameters, an MoE with more than (log N)^2 experts is too narrow")
-    matched, crossings = [], []
+    matched: Rows = []
+    crossings: Rows = []
     for V in sizes.matched:
         log_squared = bottleneck.log_length(V) ** 2
         limit = bottleneck.too_many(V)
