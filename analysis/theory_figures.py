@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from analysis.figures import LOOKS, STYLE, quantity
 
 # Okabe and Ito (2008), with a mark and a stroke each
-SERIES = (
+SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     {"color": "#009E73", "marker": "^", "linestyle": "-."},
     {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
 )
-BOUND = {"color": "#444", "linewidth": 1.2}
+BOUND: dict[str, Any] = {"color": "#444", "linewidth": 1.2}
 Named = tuple[str, str, Figure]
 
 
@@ -62,7 +62,7 @@ def paths(thresholds: pd.DataFrame, bottleneck: pd.DataFrame) -> Named:
     return "paths", text, figure
 
 
-def outline(look: dict[str, str]) -> dict[str, str]:
+def outline(look: dict[str, Any]) -> dict[str, str]:
     """A series' look for a mark that is not filled."""
     return {"edgecolors": look["color"], "marker": look["marker"]}
 
@@ -77,12 +77,12 @@ def matched(table: pd.DataFrame) -> Named:
         panel.scatter(x.iloc[:1], y.iloc[:1], s=50, color=look["color"], marker=look["marker"], zorder=3)
     panel.axhline(1, **BOUND)
     panel.axvline(1, linestyle=":", **BOUND)
-    panel.text(1.1, panel.get_ylim()[1] * 0.6, "K = (log₂ N)²", fontsize=9)
+    panel.text(1.1, 18, "K = (log₂ N)²", fontsize=9)
     panel.fill_between(panel.get_xlim(), 0.05, 1, color="#D55E00", alpha=0.08, linewidth=0)
-    panel.set(xscale="log", yscale="log", ylim=(0.1, None), xlim=(table["experts"] / table["log_squared"]).agg(["min", "max"]))
+    panel.set(xscale="log", yscale="log", ylim=(0.1, 40), xlim=(table["experts"] / table["log_squared"]).agg(["min", "max"]))
     panel.set_xlabel("experts K / (log₂ N)²")
     panel.set_ylabel("width at equal parameters /\nwidth that 3.2 asks")
-    panel.text(panel.get_xlim()[0] * 1.3, 0.5, "too narrow for any number of experts", color="#8f3e00", fontsize=9)
+    panel.text(panel.get_xlim()[0] * 1.3, 0.5, "narrower than theorem 3.2 allows", color="#8f3e00", fontsize=9)
     panel.legend(fontsize=9, loc="upper right")
     text = (
         "Corollary 3.4: width of the MoE that has as many parameters as theorem 3.3's dense layer, over |V| / log₂ N. The mark "
@@ -108,7 +108,7 @@ def spread(table: pd.DataFrame) -> Named:
     inner.scatter(table["per_log"], table["largest_inner"], s=16, color=SERIES[0]["color"], label="largest of all pairs")
     inner.plot(line.index, line["inner_bound"], color=SERIES[0]["color"])
     inner.axhline(0.25, linestyle=":", **BOUND)
-    inner.text(table["per_log"].max(), 0.27, "1/4", ha="right", fontsize=9)
+    inner.text(table["per_log"].min(), 0.27, "1/4", fontsize=9)
     inner.set_ylim(0, 2)
     inner.set_title("C.8: inner products", loc="left", fontsize=10)
     inner.set_ylabel("|⟨x, x'⟩| / σ²m; line: bound")
@@ -126,8 +126,8 @@ def spread(table: pd.DataFrame) -> Named:
         panel.legend(fontsize=8)
     text = (
         "Norms and inner products of Gaussian vectors beside bounds that each may exceed with probability 1 % (Laurent and "
-        "Massart; Chernoff), and what the ReLU network makes of them: how many neurons answer to another vector than their own, "
-        "and how many labels are wrong. A mark is a draw; the last panel has means over draws."
+        "Massart; Chernoff), and what the ReLU network makes of them: how many neurons answer to another vector than their "
+        "own, and how many labels are wrong. A mark is a draw; the last panel has means over draws."
     )
     return "spread", text, figure
 
@@ -148,8 +148,8 @@ def experts(table: pd.DataFrame) -> Named:
         panel.set(xscale="log", yscale="log", xlabel="experts K", ylabel=f"{size} parameters, without attention")
         panel.xaxis.set_major_formatter(lambda v, _: quantity(v))
         panel.yaxis.set_major_formatter(lambda v, _: quantity(v))
-        panel.yaxis.set_minor_formatter(lambda v, _: "")
-        panel.text(n**0.5 * 1.08, panel.get_ylim()[0] * 1.15, "K = √n", fontsize=9)
+        panel.yaxis.set_minor_formatter(lambda v, _: quantity(v) if f"{v:.0e}"[0] in "25" else "")
+        panel.text(n**0.5 * 1.08, 0.9, "K = √n", fontsize=9, transform=panel.get_xaxis_transform())
         panel.legend(fontsize=9)
     text = (
         f"Theorem 3.5: parameters of the random-routed MoE that labels n = {n:,} sequences of width {width}, counted from its "
@@ -222,7 +222,7 @@ def counted(labelings: pd.DataFrame, growth: pd.DataFrame) -> Named:
         left.axhline(most, color=look["color"], linestyle=":", linewidth=1)
     points = labelings["points"].agg(["min", "max"])
     left.plot(points, points, label="all: n", **BOUND)
-    left.set(xlabel="points n", ylabel="log₂ of the labelings reached", ylim=(0, None))
+    left.set(xlabel="points n", xticks=range(0, points["max"] + 1, 3), ylabel="log₂ of the labelings reached", ylim=(0, None))
     left.set_title("every network of a few bits", loc="left", fontsize=10)
     left.legend(fontsize=8)
     lines(right, growth)
@@ -245,7 +245,8 @@ def lines(panel: Axes, growth: pd.DataFrame) -> None:
         panel.plot(growth["n"], growth[column], label=name, **look)
     for bits_each, style in ((1, "-"), (32, ":")):
         panel.plot(growth["n"], growth["n"] / bits_each, linestyle=style, label=f"n / c, c = {bits_each}", **BOUND)
-    panel.set(xscale="log", yscale="log", xlabel="sequences n", ylabel="parameters, without attention")
+    highest = 60 * growth["total"].max()  # room for the legend
+    panel.set(xscale="log", yscale="log", ylim=(None, highest), xlabel="sequences n", ylabel="parameters, without attention")
     panel.xaxis.set_major_formatter(lambda v, _: quantity(v))
     panel.yaxis.set_major_formatter(lambda v, _: quantity(v))
     panel.xaxis.set_minor_formatter(lambda v, _: "")

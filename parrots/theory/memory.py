@@ -12,8 +12,8 @@ from parrots.theory import precision, tails
 from parrots.theory.check import Part, Rows, Sizes, generator
 
 HOEFFDING_NOTE = (
-    "Hoeffding's bound takes every sequence to go to an expert with probability 1/K; that is so on average over routers, "
-    "but one drawn router sends more to experts of long weight vectors, and sequences share it"
+    "Hoeffding's bound takes each expert to have the chance 1/K; that is so on average over routers, but in one that is drawn "
+    "an expert with a long weight vector or a direction of its own has more, for all sequences alike"
 )
 
 
@@ -206,7 +206,7 @@ def bits(sizes: Sizes, seed: int) -> Part:
     part = Part("3.5, bits", "The fewest bits a weight that still label everything")
     n = sizes.bits_vectors
     rows: Rows = []
-    for per_log in (8, 12, 16, 32):
+    for per_log in (6, 8, 10, 32):
         D = tails.width_for(n, per_log)
         x_BSD, y_B = built.sequences(n, 1, D, generator(seed, 14, per_log))
         x_BD, K = x_BSD[:, 0], round(math.sqrt(n))
