@@ -95,5 +95,5 @@ def sweep(scale: str) -> Sweep:
         "task": {"kind": "shortest_path", "n_vertices": 8, "p": 0.22, "n_train": 64 * path_steps},
         "training": {**training, "steps": path_steps, "batch_size": 64},
     }
-    axes = {"model.ffn": ROUTERS, "seed": seeds}
+    axes: dict[str, Any] = {"model.ffn": ROUTERS, "seed": seeds}
     return Sweep(claims=CLAIMS, keep="none", cells=union(grid(book, axes), grid(path, axes)))
