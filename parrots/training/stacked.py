@@ -31,6 +31,7 @@ from parrots.training.trainer import Trained, divergence
 
 # K trials, B examples of one, S tokens, C counted tokens, L layers, G balancing groups of all, E experts
 
+SMALL = 64_000  # tokens of a stack's step times width
 IGNORED = -100  # a target that cross_entropy leaves out
 
 
@@ -53,8 +54,14 @@ def obstacle(trial: Trial, place: Placement) -> str:
 
 
 def worthwhile(trial: Trial, place: Placement) -> int:
-    """How many such trials train faster side by side than one after another, by benchmarks/results/stacked-cpu.md."""
-    return 1
+    """How many such trials to train side by side, by benchmarks/results/stacked-cpu.md: it pays while a stack's step is small.
+
+    On a GPU one, until that has been measured too.
+    """
+    if place.device != "cpu":
+        return 1
+    tokens = trial.training.batch_size * (trial.task.seq_len - 1)
+    return min(8, max(1, SMALL // (tokens * trial.model.d_model)))
 
 
 def groups(trials: Iterable[Trial], place: Placement) -> list[list[Trial]]:
