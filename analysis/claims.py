@@ -1,7 +1,12 @@
-"""What a sweep sets out to decide, declared before there is data, and what the data say of it."""
+"""What a sweep sets out to decide, declared before there is data, and what the data say of it.
+
+Every claim says that a quantity lies in a region: its 95 % interval inside supports the claim, outside contradicts it,
+anything else leaves it undecided.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -12,31 +17,88 @@ from parrots.frozen import Frozen
 if TYPE_CHECKING:  # a sweep declares claims, and must not wait for pandas to do so
     import pandas as pd
 
-    from analysis.compare import Comparison
+    from analysis.compare import Comparison, Estimate
 
 Axis = Literal["N_total", "N_active"]
 Form = Literal["power", "logistic"]
 Verdict = Literal["supported", "contradicted", "undecided", "direction only"]
+Positive = Annotated[float, Field(gt=0)]
 
 RATES = (0.0, 3.0)  # between which the worth of an inactive parameter is sought
 FEWEST = 5  # configurations; with fewer there is a direction and no verdict
+FEWEST_PAIRS = 3
+RULE = "All of its 95 % interval {region}: supported; none of it: contradicted; else undecided"
+
+
+class Threshold(Frozen):
+    """A quantity read off an axis of the grid: the `reading` value of `axis` at which `metric` reaches `target`.
+
+    largest: of those tried, as the paper reads a book's size. crossing: where straight lines in the logarithm of the axis
+    first meet the target, as for the width that a task needs.
+    """
+
+    axis: str
+    """A field of the trial, such as task.n_entries."""
+    metric: str
+    target: Annotated[float, Field(gt=0, lt=1)]
+    among: tuple[float, ...] = ()
+    """Values of the axis that are looked at; by default all that were tried."""
+    reading: Literal["largest", "crossing"] = "largest"
+    along: tuple[str, ...] = ("training.steps", "task.n_test", "task.n_train")
+    """Fields that change with the axis, and so do not tell configurations apart."""
 
 
 class Claim(Frozen):
-    """`predictor` foretells `metric` on `task` better than `rival` does.
+    """A statement about `metric` on `task`."""
 
-    The test, fixed with the claim: a line is fitted to all configurations but one and asked for that one; the error of the
-    rival less that of the predictor has a bootstrap interval over configurations and seeds. All above zero supports the
-    claim, all below contradicts it, anything else leaves it undecided; with fewer than five configurations, or a single
-    dense one or MoE, there is a direction only.
-    """
-
+    kind: str
     name: Annotated[str, Field(pattern=r"^[\w-]+$")]
     statement: str
     task: str
     metric: str
+    """What `task` measures, or, with a threshold, the name of what is read off."""
     form: Form
     """power: log metric is linear in log size. logistic: the log-odds of a share of right answers are."""
+    threshold: Threshold | None = None
+    where: dict[str, str | int | float] = Field(default_factory=dict)
+    """The trials that the claim is about, by the values of some of their fields; by default all of the task."""
+
+    @property
+    def measured(self) -> str:
+        """The metric that the trials have to leave."""
+        return self.threshold.metric if self.threshold else self.metric
+
+    @property
+    def region(self) -> tuple[float, float]:
+        """Between which values the quantity lies if the claim is right."""
+        raise NotImplementedError
+
+    @property
+    def test(self) -> str:
+        """How it is decided, in sentences; fixed with the claim."""
+        raise NotImplementedError
+
+    @property
+    def _rule(self) -> str:
+        low, high = self.region
+        said = (
+            f"above {low:g}" if high == math.inf else f"below {high:g}" if low == -math.inf else f"within {low:g} and {high:g}"
+        )
+        return RULE.format(region=said)
+
+    @property
+    def _scale(self) -> str:
+        return "in log10" if self.form == "power" else "in accuracy"
+
+    def examine(self, runs: pd.DataFrame) -> Found:
+        """The quantity from trials at their chosen learning rate. ValueError if they cannot tell it."""
+        raise NotImplementedError
+
+
+class Predicts(Claim):
+    """`predictor` foretells the metric better than `rival` does."""
+
+    kind: Literal["predicts"] = "predicts"
     predictor: Axis
     rival: Axis
 
@@ -47,15 +109,155 @@ class Claim(Frozen):
         return self
 
     @property
+    def region(self) -> tuple[float, float]:
+        return 0.0, math.inf
+
+    @property
     def test(self) -> str:
-        """How it is decided, as a report says it."""
         line = "log metric in log size" if self.form == "power" else "log-odds in log size, binomial"
         return (
-            f"A line ({line}) is fitted to all configurations but one and asked for that one; the difference of the two root "
-            "mean square errors is resampled, 2,000 times: configurations with replacement among the dense ones and among the "
-            "MoE, then seeds within each. All of its 95 % interval above zero: supported; below: contradicted; else undecided; "
-            "fewer than five configurations, or a single dense one or MoE: a direction only."
+            f"{self.predictor} foretells {self.metric} on {self.task} better than {self.rival}. A line ({line}) is fitted to "
+            "all configurations but one and asked for that one; the root mean square error of the rival less that of the "
+            f"predictor is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
         )
+
+    def examine(self, runs: pd.DataFrame) -> Found:
+        from analysis.compare import compare
+
+        found = compare(runs, self.metric, self.form, self.predictor, self.rival)
+        evidence = (
+            f"Left-out error {found.error:.3f} by {self.predictor} and {found.rival_error:.3f} by {self.rival} "
+            f"({self._scale}); difference {found.difference} on {found.configurations} configurations, {found.runs} runs. "
+            f"{worth(found)}"
+        )
+        few = found.configurations < FEWEST or found.fewest == 1
+        return Found(found.difference, evidence, few, {self.predictor: found.error, self.rival: found.rival_error})
+
+
+class Rate(Claim):
+    """The worth of an inactive parameter in active ones, r in N_eff = N_active + r (N_total - N_active), is in a range."""
+
+    kind: Literal["rate"] = "rate"
+    least: Annotated[float, Field(ge=RATES[0])] = RATES[0]
+    most: Annotated[float, Field(le=RATES[1])] = RATES[1]
+
+    @property
+    def region(self) -> tuple[float, float]:
+        low = self.least if self.least > RATES[0] else -math.inf
+        return low, self.most if self.most < RATES[1] else math.inf
+
+    @property
+    def test(self) -> str:
+        return (
+            f"r is the worth of an inactive parameter in active ones: {self.metric} on {self.task} is fitted best by "
+            f"N_active + r (N_total - N_active), with r from {RATES[0]:g} to {RATES[1]:g}; resampled, 500 times: {RESAMPLED} "
+            f"{self._rule}; {DIRECTION}"
+        )
+
+    def examine(self, runs: pd.DataFrame) -> Found:
+        from analysis.compare import compare
+
+        found = compare(runs, self.metric, self.form, "N_active", "N_total")
+        evidence = f"{worth(found)} On {found.configurations} configurations, {found.runs} runs."
+        few = found.configurations < FEWEST or found.fewest == 1
+        return Found(found.rate, evidence, few, {"N_active": found.error, "N_total": found.rival_error})
+
+
+class Offset(Claim):
+    """How far MoE lie from dense models of equal `at`: within `margin` of them, or above or below by more than it."""
+
+    kind: Literal["offset"] = "offset"
+    at: str
+    """A size (N_total, N_active), a loss (test_loss) or a numeric field of the trial (task.n_vertices)."""
+    side: Literal["equal", "above", "below"]
+    margin: Annotated[float, Field(ge=0)]
+    """In log10 of the metric for a power, in accuracy for a logistic."""
+
+    @property
+    def region(self) -> tuple[float, float]:
+        return beside(self.side, self.margin)
+
+    @property
+    def test(self) -> str:
+        return (
+            f"The MoE's {self.metric} on {self.task} less the dense models' at equal {self.at}, {self._scale}: two parallel "
+            f"lines are fitted, and their distance is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
+        )
+
+    def examine(self, runs: pd.DataFrame) -> Found:
+        from analysis.contrast import offset
+
+        found = offset(runs, self.metric, self.form, self.at)
+        evidence = (
+            f"At equal {self.at} the MoE lie {found.distance} {self._scale} from the dense models, on "
+            f"{found.configurations} configurations, {found.runs} runs."
+        )
+        return Found(found.distance, evidence, found.configurations < FEWEST or found.fewest == 1)
+
+
+class Contrast(Claim):
+    """The metric where `field` is `value` less where it is `other`, between trials that agree in `matched`."""
+
+    kind: Literal["contrast"] = "contrast"
+    field: str
+    """A field of the trial, such as model.ffn.router."""
+    value: str | int | float
+    other: str | int | float
+    matched: tuple[str, ...]
+    """Fields in which a pair agrees."""
+    side: Literal["equal", "above", "below"]
+    margin: Annotated[float, Field(ge=0)]
+
+    @property
+    def region(self) -> tuple[float, float]:
+        return beside(self.side, self.margin)
+
+    @property
+    def test(self) -> str:
+        return (
+            f"{self.metric} on {self.task} with {self.field} = {self.value} less with {self.other}, {self._scale}, over pairs "
+            f"that agree in {', '.join(self.matched)}; Student's interval over the pairs. {self._rule}; fewer than "
+            f"{FEWEST_PAIRS} pairs: a direction only."
+        )
+
+    def examine(self, runs: pd.DataFrame) -> Found:
+        from analysis.contrast import contrast
+
+        found = contrast(runs, self.metric, self.form, self.field, (self.value, self.other), self.matched)
+        evidence = (
+            f"{self.field} = {self.value} less {self.other}: {found.distance} {self._scale}, over {found.pairs} pairs, "
+            f"{found.runs} runs; means {found.mean:.3g} and {found.other_mean:.3g}."
+        )
+        return Found(found.distance, evidence, found.pairs < FEWEST_PAIRS)
+
+
+AnyClaim = Annotated[Predicts | Rate | Offset | Contrast, Field(discriminator="kind")]
+
+RESAMPLED = "configurations with replacement among the dense ones and among the MoE, then seeds within each."
+DIRECTION = f"fewer than {FEWEST} configurations, or a single dense one or MoE: a direction only."
+
+
+def beside(side: str, margin: float) -> tuple[float, float]:
+    """The region of a difference that is within a margin of nothing, or above or below by more than it."""
+    return {"equal": (-margin, margin), "above": (margin, math.inf), "below": (-math.inf, -margin)}[side]
+
+
+def worth(found: Comparison) -> str:
+    """The exchange rate in a sentence."""
+    return f"An inactive parameter is worth {found.rate:.2f} active ones (sought from {RATES[0]:g} to {RATES[1]:g})."
+
+
+@dataclass(frozen=True)
+class Found:
+    """What trials say of a claim's quantity."""
+
+    interval: Estimate
+    evidence: str
+    """The numbers, in a sentence or two."""
+    few: bool
+    """Whether there is too little for more than a direction."""
+    errors: dict[str, float] | None = None
+    """Left-out error by size, where the claim is about sizes."""
 
 
 @dataclass(frozen=True)
@@ -64,45 +266,34 @@ class Decision:
 
     claim: Claim
     verdict: Verdict
-    comparison: Comparison | None
-    reason: str = ""
-    """Why there is no comparison."""
+    found: Found | None
+    evidence: str
+    """The numbers behind the verdict, or why there are none."""
 
     @property
     def headline(self) -> str:
         """`memory follows total parameters: supported`, and where a mere direction points."""
         points = ""
-        if self.comparison and self.verdict == "direction only":
-            points = " (towards it)" if self.comparison.difference.value > 0 else " (against it)"
+        if self.found and self.verdict == "direction only":
+            low, high = self.claim.region
+            points = " (towards it)" if low < self.found.interval.value < high else " (against it)"
         return f"{self.claim.statement}: {self.verdict}{points}"
-
-    @property
-    def evidence(self) -> str:
-        """The numbers behind the verdict, in a sentence or two."""
-        found = self.comparison
-        if found is None:
-            return self.reason
-        claim, gap, rate = self.claim, found.difference, found.rate
-        unit = "in log10" if claim.form == "power" else "in accuracy"
-        return (
-            f"Left-out error {found.error:.3f} by {claim.predictor} and {found.rival_error:.3f} by {claim.rival} ({unit}); "
-            f"difference {gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] on {found.configurations} configurations, "
-            f"{found.runs} runs. An inactive parameter is worth {rate.value:.2f} [{rate.low:.2f}, {rate.high:.2f}] active ones "
-            f"(sought from {RATES[0]:g} to {RATES[1]:g})."
-        )
 
 
 def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
     """The verdict on `claim` from trials at their chosen learning rate."""
-    from analysis.compare import compare
+    from analysis.threshold import runs_of
 
-    runs = chosen[chosen["task"] == claim.task]
     try:
-        found = compare(runs, claim.metric, claim.form, claim.predictor, claim.rival)
+        found = claim.examine(runs_of(claim, chosen))
     except ValueError as error:
         return Decision(claim, "undecided", None, str(error))
-    if found.configurations < FEWEST or found.fewest == 1:
-        return Decision(claim, "direction only", found)
-    if found.difference.low > 0:
-        return Decision(claim, "supported", found)
-    return Decision(claim, "contradicted" if found.difference.high < 0 else "undecided", found)
+    return Decision(claim, "direction only" if found.few else verdict(claim, found.interval), found, found.evidence)
+
+
+def verdict(claim: Claim, interval: Estimate) -> Verdict:
+    """Where an interval lies by the claim's region."""
+    low, high = claim.region
+    if low < interval.low and interval.high < high:
+        return "supported"
+    return "contradicted" if interval.high < low or interval.low > high else "undecided"

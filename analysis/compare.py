@@ -27,6 +27,13 @@ class Estimate:
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        one = spec or ".3f"
+        return f"{self.value:{one}} [{self.low:{one}}, {self.high:{one}}]"
+
+    def __str__(self) -> str:
+        return format(self)
+
 
 @dataclass(frozen=True)
 class Comparison:

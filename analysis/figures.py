@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.claims import Claim, Decision
 from analysis.compare import FEWEST, band, usable
+from analysis.threshold import runs_of
 
 # Okabe and Ito (2008); circles and squares besides
 LOOKS: dict[str, dict[str, Any]] = {"dense": {"color": "#0072B2", "marker": "o"}, "MoE": {"color": "#D55E00", "marker": "s"}}
@@ -45,7 +46,7 @@ def figures(chosen: pd.DataFrame, losses: pd.DataFrame, decisions: list[Decision
     """Name, caption and figure, for each claim and for the training curves."""
     with plt.rc_context(STYLE):
         for decision in decisions:
-            runs = chosen[chosen["task"] == decision.claim.task]
+            runs = runs_of(decision.claim, chosen)
             if len(usable(runs, decision.claim.metric, decision.claim.form)):
                 yield decision.claim.name, caption(decision.claim), against_sizes(runs, decision)
         if len(losses):
@@ -67,7 +68,7 @@ def caption(claim: Claim) -> str:
 
 def against_sizes(runs: pd.DataFrame, decision: Decision) -> Figure:
     """The claim's metric against either size and against loss, side by side."""
-    claim, found = decision.claim, decision.comparison
+    claim, found = decision.claim, decision.found
     runs = usable(runs, claim.metric, claim.form)
     figure, panels = plt.subplots(1, len(SIZES), figsize=(12, 4.2), sharey=True)
     for panel, (size, label) in zip(panels, SIZES.items(), strict=True):
@@ -79,9 +80,8 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Figure:
             panel.set_yscale("log")
         if size != "test_loss" and runs["configuration"].nunique() >= FEWEST:
             fitted(panel, runs, claim, size)
-        if found and size in (claim.predictor, claim.rival):
-            error = found.error if size == claim.predictor else found.rival_error
-            panel.set_title(f"left-out error {error:.3f}", loc="left", fontsize=10)
+        if found and found.errors and size in found.errors:
+            panel.set_title(f"left-out error {found.errors[size]:.3f}", loc="left", fontsize=10)
         sparse_ticks(panel)
     if claim.form == "power":
         panels[0].yaxis.set_major_formatter(lambda v, _: quantity(v))

@@ -51,6 +51,27 @@ def logistic(points: Points, w_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a_M, b_M
 
 
+def linear(design_RP: np.ndarray, y_R: np.ndarray, w_MR: np.ndarray) -> np.ndarray:
+    """(M, P) weighted least squares of y on the columns of a design; the least of those that fit alike."""
+    weighted_MPR = w_MR[:, None, :] * design_RP.T
+    gram_MPP = weighted_MPR @ design_RP
+    return np.einsum("MPQ,MQ->MP", np.linalg.pinv(gram_MPP, rcond=1e-10, hermitian=True), weighted_MPR @ y_R)
+
+
+def logit_linear(design_RP: np.ndarray, p_R: np.ndarray, n_R: np.ndarray, w_MR: np.ndarray) -> np.ndarray:
+    """(M, P) logit of a share on the columns of a design, by maximum binomial likelihood with damped steps."""
+    p_R = (p_R * n_R + 0.5) / (n_R + 1)
+    b_MP = linear(design_RP, logit(p_R), w_MR)
+    for _ in range(ITERATIONS):
+        fitted_MR = expit(np.clip(b_MP @ design_RP.T, -30, 30))
+        information_MR = np.maximum(fitted_MR * (1 - fitted_MR), 1e-6)
+        weighted_MPR = (w_MR * n_R * information_MR)[:, None, :] * design_RP.T
+        slope_MP = np.einsum("MPR,MR->MP", weighted_MPR, (p_R - fitted_MR) / information_MR)
+        step_MP = np.einsum("MPQ,MQ->MP", np.linalg.pinv(weighted_MPR @ design_RP, rcond=1e-10, hermitian=True), slope_MP)
+        b_MP = b_MP + np.clip(step_MP, -5, 5)
+    return b_MP
+
+
 FITS = {"power": power, "logistic": logistic}
 
 

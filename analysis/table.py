@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from parrots.frozen import canonical, one_line
-from parrots.record import STATUSES, path_of, read
+from parrots.record import STATUSES, evaluations_of, path_of, read
 from parrots.spec import Trial
 
 CURVE = "loss"  # the one metric measured along the way; every other has a single value, at the last step
@@ -23,12 +23,14 @@ KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     """The trials with these ids that have a record or a failure in `results`, in the order of the ids.
 
-    For each metric a column with its final value, `METRIC.stderr` and `METRIC.n`; nan where it was not measured.
+    For each metric a column with its final value, `METRIC.stderr` and `METRIC.n`; nan where it was not measured. Those of an
+    evaluation have its name before them, as in `regular/exact_match`.
     """
     done = [path for i in trial_ids if (path := path_of(i, results)).exists()]
     rest = set(trial_ids) - {path.stem for path in done}
     failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
-    rows = read([*done, *failed.values()]).to_pandas()
+    asked = [path for one in done for path in evaluations_of(one.stem, results)]
+    rows = read([*done, *failed.values(), *asked]).to_pandas()
     return trials(rows).reindex([i for i in trial_ids if i in set(rows.trial_id)])
 
 
@@ -38,6 +40,8 @@ def _attempt(path: Path) -> int:
 
 def trials(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a trial of the record's rows, with index trial_id."""
+    named = rows["evaluation"].where(rows["evaluation"] == "", rows["evaluation"] + "/")
+    rows = rows.assign(metric=named + rows["metric"]).sort_values("evaluation", kind="stable")
     about = rows.groupby("trial_id", sort=False).first()
     frame = about[KEPT].copy()
     frame["status"] = pd.Categorical(frame["status"], categories=list(STATUSES))
@@ -56,12 +60,14 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
         trial = Trial.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(f"record {trial_id} is of another version ({one_line(error)}); delete it to make it again") from error
+    text = json.dumps(trial.model_dump(mode="json"))  # defaults written out: a claim may ask for any field
     said = canonical(trial)
     said["training"] = {k: v for k, v in said["training"].items() if k != "lr"}
     said.pop("seed", None)
     model = trial.model
     return {
         "configuration": json.dumps(said, sort_keys=True),
+        "declared": text,
         "label": model.name,
         "kind": "MoE" if model.n_experts > 1 else "dense",
         "d_model": model.d_model,
@@ -70,6 +76,7 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
         "n_experts": model.n_experts,
         "top_k": model.top_k,
         "lr": trial.training.lr,
+        "exposures": trial.training.steps * trial.training.batch_size / trial.task.n_examples("train"),
     }
 
 

@@ -1,7 +1,8 @@
 """The table that all rooms share: what a trial leaves, one row a measurement, in one Parquet file a trial.
 
 A record is written last and atomically, so that a trial is done exactly when its record is there. `records/` holds the
-trials that have a result; `failures/` holds the attempts that have none, with the reason, never a score of zero.
+trials that have a result, `evaluations/` what their models were asked besides; `failures/` holds the attempts that have
+none, with the reason, never a score of zero.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from parrots.frozen import canonical_json
 from parrots.measurement import Measurement
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, versions
-from parrots.spec import Trial
+from parrots.spec import Cell, Evaluation, Trial
 
 Status = Literal["done", "diverged", "oom", "failed"]
 """done and diverged are results; oom and failed (infrastructure or a bug) are not."""
@@ -30,6 +31,8 @@ SCHEMA = pa.schema(
         ("trial_id", pa.string()),
         ("name", pa.string()),
         ("trial", pa.string()),  # canonical JSON: everything that was declared
+        ("evaluation", pa.string()),  # its name, or nothing for what the trial itself left
+        ("evaluated", pa.string()),  # canonical JSON of the evaluation, or nothing
         ("task", pa.string()),
         ("task_version", pa.int32()),
         ("seed", pa.int64()),
@@ -76,6 +79,8 @@ class Record:
     workers: int = 1
     steps: int = 0
     train_s: float = 0.0
+    evaluation: Evaluation | None = None
+    """What the trained model was asked besides; nothing for the trial itself."""
 
     def table(self) -> pa.Table:
         """The rows of this record, as in `SCHEMA`."""
@@ -86,6 +91,8 @@ class Record:
             "trial_id": trial.id,
             "name": trial.name,
             "trial": canonical_json(trial),
+            "evaluation": self.evaluation.name if self.evaluation else "",
+            "evaluated": canonical_json(self.evaluation) if self.evaluation else "",
             "task": trial.task.kind,
             "task_version": trial.task.version,
             "seed": trial.seed,
@@ -112,10 +119,12 @@ class Record:
 
     def write(self, results: Path) -> Path:
         """Write this record into a results folder, whole or not at all; returns the file."""
-        if self.status in ("done", "diverged"):
-            path = path_of(self.trial.id, results)
-        else:
+        if self.status not in ("done", "diverged"):
             path = results / "failures" / f"{self.trial.id}-{self.attempt}.parquet"
+        elif self.evaluation:
+            path = evaluation_path(self.evaluation.of(self.trial), results)
+        else:
+            path = path_of(self.trial.id, results)
         with atomic(path) as sink:
             pq.write_table(self.table(), sink)
         return path
@@ -124,6 +133,26 @@ class Record:
 def path_of(trial_id: str, results: Path) -> Path:
     """Where the record of a trial that has a result is."""
     return results / "records" / f"{trial_id}.parquet"
+
+
+def evaluation_path(evaluation_id: str, results: Path) -> Path:
+    """Where the record of what a trial's model was asked besides is."""
+    return results / "evaluations" / f"{evaluation_id}.parquet"
+
+
+def is_done(cell: Cell, results: Path) -> bool:
+    """Whether everything that a cell leaves is there; a model that diverged is asked nothing more."""
+    path = path_of(cell.trial.id, results)
+    if not path.exists():
+        return False
+    if all(evaluation_path(one.of(cell.trial), results).exists() for one in cell.evaluations):
+        return True
+    return read([path])["status"][0].as_py() == "diverged"
+
+
+def evaluations_of(trial_id: str, results: Path) -> list[Path]:
+    """The records of what a trial's model was asked besides."""
+    return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
 
 
 def read(paths: Iterable[Path]) -> pa.Table:

@@ -3,8 +3,8 @@
     python -m parrots.run cells.jsonl --out results
     torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results
 
-A line of cells.jsonl is a trial as JSON (`parrots plan SWEEP --jsonl` prints them). A trial whose record is there
-already is passed over, so an interrupted call goes on where it stopped.
+A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`parrots plan SWEEP --jsonl` prints them). One
+whose records are there already is passed over, so an interrupted call goes on where it stopped.
 """
 
 import argparse
@@ -14,9 +14,11 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,12 +26,13 @@ from pydantic import ValidationError
 
 from parrots.evaluation.accuracy import answer, score
 from parrots.frozen import one_line
+from parrots.measurement import Measurement
 from parrots.models.moe import AUTO, BACKENDS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.provenance import processor
-from parrots.record import Record, path_of
-from parrots.spec import Trial
+from parrots.record import Record, evaluation_path, is_done, path_of
+from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
 from parrots.training import weights
 from parrots.training.parallel import precision, prepare
@@ -47,14 +50,7 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     trained = train(model, trial, examples, place)
     measurements = trained.curves
     if not trained.diverged:
-        test = load(trial.task, "test", place.data)
-        model.eval()
-        with precision(trial.training, place):
-            scores = score(model, test, place)
-            if trial.task.decoded:
-                stop = trial.task.vocabulary.index("<eos>")
-                scores = scores._replace(decoded_NS=answer(model, test, trial.task.decoded, stop, place))
-        measurements = [*measurements, *trial.task.measure(test, scores, trained.steps)]
+        measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
     if place.weights and not trained.diverged:
         weights.keep(model, weights.path_of(trial.id, place.weights), place)
     return Record(
@@ -71,6 +67,53 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     )
 
 
+def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, place: Placement) -> list[Measurement]:
+    """What trained weights score on an evaluation's examples."""
+    examples = load(asked.task, asked.split, place.data)
+    examples = examples.take(slice(asked.at_most))
+    model.eval()
+    with precision(trial.training, place):
+        scores = score(model, examples, place)
+        if asked.task.decoded:
+            stop = asked.task.vocabulary.index("<eos>")
+            scores = scores._replace(decoded_NS=answer(model, examples, asked.task.decoded, stop, place))
+    return asked.task.measure(examples, scores, step)
+
+
+def evaluate(trial: Trial, asked: Evaluation, place: Placement) -> Record:
+    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError if it kept none."""
+    began, started = time.perf_counter(), datetime.now(UTC)
+    assert place.weights is not None
+    kept = weights.path_of(trial.id, place.weights)
+    if not kept.exists():
+        raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
+    model = weights.load(trial, kept).to(place.device)
+    measured = examine(model, trial, asked, trial.training.steps, place)
+    wall_s = time.perf_counter() - began
+    return Record(
+        trial, "done", measured, started, wall_s, hardware(place.device), steps=trial.training.steps, evaluation=asked
+    )
+
+
+def finish(cell: Cell, results: Path, place: Placement, about: Mapping[str, Any]) -> Record | None:
+    """Train the cell's trial unless it has its record, then evaluate what has none; each is written as soon as it is there.
+
+    about: fields of the records, such as the sweep's name. Of several workers each trains, the first writes and evaluates.
+    Returns the trial's new record.
+    """
+    record, trial = None, cell.trial
+    if not path_of(trial.id, results).exists():
+        record = replace(run_trial(trial, place), **about)
+        if place.rank == 0:
+            record.write(results)
+    if place.rank == 0 and (not record or record.status == "done"):
+        alone = replace(place, world=1)
+        for asked in cell.evaluations:
+            if not evaluation_path(asked.of(trial), results).exists():
+                replace(evaluate(trial, asked, alone), **about).write(results)
+    return record
+
+
 def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
     """The record of an attempt that raised: out of memory, or failed with the error's last line."""
     oom = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
@@ -84,9 +127,9 @@ def hardware(device: str) -> str:
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
 
 
-def read_cells(path: Path) -> list[Trial]:
-    """The trials of a file, one JSON line each. ValueError names the first bad line and what is wrong with it."""
-    trials = []
+def read_cells(path: Path) -> list[Cell]:
+    """The cells of a file, one JSON line each. ValueError names the first bad line and what is wrong with it."""
+    cells = []
     try:
         lines = path.read_text().splitlines()
     except UnicodeDecodeError as error:
@@ -94,48 +137,55 @@ def read_cells(path: Path) -> list[Trial]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                trials.append(Trial.model_validate(json.loads(line)))
+                cells.append(Cell.model_validate(json.loads(line)))
             except ValidationError as error:
                 raise ValueError(f"{path}, line {number}: {one_line(error)}") from error
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos})") from error
-    if not trials:
-        raise ValueError(f"{path}: no trials in it")
-    return trials
+    if not cells:
+        raise ValueError(f"{path}: no cells in it")
+    return cells
 
 
-def check(trials: list[Trial], place: Placement) -> None:
+def check(cells: list[Cell], place: Placement) -> None:
     """ValueError if there is no such device, or if the workers cannot share out a trial's batch."""
     try:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
-    for trial in trials:
+    for trial in (cell.trial for cell in cells):
         if (size := trial.training.batch_size) % place.world:
             label = f"{trial.task.kind} {trial.name}"
             raise ValueError(f"{label}: {place.world} workers cannot share training.batch_size={size} evenly")
+    if not place.weights and (asked := next((cell for cell in cells if cell.evaluations), None)):
+        raise ValueError(f"--keep none: {asked.trial.task.kind} {asked.trial.name} has evaluations, which need its weights")
 
 
-def run_cells(trials: list[Trial], results: Path, place: Placement, sweep: str) -> int:
-    """Run the trials that have no record yet, one after another; returns how many failed. A failure stops none."""
-    todo = [t for t in trials if not path_of(t.id, results).exists()]
+def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str) -> int:
+    """Run the cells that are not finished, one after another; returns how many failed. A failure stops none."""
+    todo = [cell for cell in cells if not is_done(cell, results)]
     say = print if place.rank == 0 else (lambda *args, **kwargs: None)
-    say(f"{len(trials)} cells, {len(trials) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
+    say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed = 0
-    for number, trial in enumerate(todo, start=1):
+    for number, cell in enumerate(todo, start=1):
+        trial = cell.trial
         label = f"[{number}/{len(todo)}] {trial.task.kind} {trial.name}"
+        attempt = 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
+        about: dict[str, Any] = {"sweep": sweep, "attempt": attempt}
+        here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
         try:
-            record = run_trial(trial, replace(place, progress=Line(label) if place.rank == 0 else place.progress))
+            record = finish(cell, results, here, about)
         except Exception as error:
-            record = failure(trial, error, place)
+            record = replace(failure(trial, error, place), **about)
             failed += 1
-        if place.rank == 0:
-            before = len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
-            record = replace(record, sweep=sweep, attempt=before + 1)
-            record.write(results)
-            final = {m.metric: m.value for m in record.measurements}
-            shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]
-            say(f"\r{label} {record.status} in {record.wall_s:.0f} s  {shown}", flush=True)
+            if place.rank == 0:
+                record.write(results)
+        if record is None:
+            say(f"\r{label} evaluated", flush=True)
+            continue
+        final = {m.metric: m.value for m in record.measurements}
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]
+        say(f"\r{label} {record.status} in {record.wall_s:.0f} s  {shown}", flush=True)
     return failed
 
 
@@ -166,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     about, _, usage = (__doc__ or "").partition("\n\n")
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage, formatter_class=shape)
-    parser.add_argument("cells", type=Path, help="one trial as JSON a line")
+    parser.add_argument("cells", type=Path, help="one cell as JSON a line")
     parser.add_argument("--out", type=Path, required=True, help="results folder; records go to OUT/records")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--backend", default=AUTO, choices=[AUTO, *BACKENDS], help="how experts are computed")
@@ -188,14 +238,14 @@ def main(argv: list[str] | None = None) -> int:
     kept = args.out / "weights" if args.keep == "weights" else None
     place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
     try:
-        trials = read_cells(args.cells)
-        check(trials, place)
+        cells = read_cells(args.cells)
+        check(cells, place)
         (args.out / "records").mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        return 1 if run_cells(trials, args.out, place, args.sweep) else 0
+        return 1 if run_cells(cells, args.out, place, args.sweep) else 0
     except KeyboardInterrupt:
         print("\nstopped; finished records stay, the same command goes on from here", file=sys.stderr)
         return 130

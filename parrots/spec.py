@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from parrots.frozen import Frozen, canonical
 from parrots.models.config import Counts, Model, count_active, count_total, flops_per_token
 from parrots.tasks import task_from
-from parrots.tasks.task import Task
+from parrots.tasks.task import Split, Task
 
 SEMANTICS = 1
 """What training means. Bumped with the golden losses, so that a changed meaning never passes for an old record."""
@@ -98,6 +98,54 @@ class Trial(Frozen):
     def flops(self) -> int:
         """C: training FLOPs, forward and backward."""
         return 3 * self.tokens * flops_per_token(self.model, self.task.vocab_size, self.task.seq_len - 1)
+
+
+class Evaluation(Frozen):
+    """A trained model asked something else: another distribution, or what it was trained on. A record of its own."""
+
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
+    """Before its metrics, as in regular/exact_match."""
+    task: Annotated[SerializeAsAny[Task], BeforeValidator(task_from)]
+    split: Split = "test"
+    at_most: Annotated[int, Field(ge=1)] | None = None
+    """Examples asked, from the first; by default all of the split."""
+
+    def of(self, trial: Trial) -> str:
+        """`TRIAL-EVALUATION`, the id of this evaluation of this trial."""
+        said = {"evaluation": canonical(self), "task_version": self.task.version}
+        return f"{trial.id}-{hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+class Cell(Frozen):
+    """A trial, what its model is asked besides, and how many workers share it.
+
+    Workers are placement: they do not change the trial's id or its result.
+    """
+
+    trial: Trial
+    evaluations: tuple[Evaluation, ...] = ()
+    workers: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.trial.training.batch_size % self.workers:
+            raise ValueError(f"workers={self.workers}: must divide training.batch_size={self.trial.training.batch_size}")
+        own = self.trial.task
+        for one in self.evaluations:
+            if one.task.vocab_size != own.vocab_size or one.task.seq_len > own.seq_len:
+                raise ValueError(
+                    f"evaluation {one.name}: {one.task.vocab_size} tokens, {one.task.seq_len} an example; "
+                    f"a model of {own.kind} knows {own.vocab_size} and reads {own.seq_len}"
+                )
+        names = [one.name for one in self.evaluations]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"evaluation {twice}: there are two of this name")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured: the task's own metrics, and NAME/METRIC of each evaluation."""
+        return (*self.trial.task.metrics, *(f"{one.name}/{m}" for one in self.evaluations for m in one.task.metrics))
 
 
 def short(x: float) -> str:

@@ -23,9 +23,11 @@ from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
 from parrots.models.published import mixture_of_parrots, optimal_sparsity
 from parrots.provenance import cores
+from parrots.spec import Cell
 from sweeps import ledger
-from sweeps.plan import Plan, longest_first
+from sweeps.plan import Plan, longest_first, search_s
 from sweeps.plan import plan as make_plan
+from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
 from sweeps.watch import Watch, clock
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from analysis.report import Report
 
 LOOPBACK = "127.0.0.1"
-FOLDERS = ("records", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
+FOLDERS = ("records", "evaluations", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
@@ -68,23 +70,37 @@ def plan(sweep: str, scale: str | None, results: Path, slots: int, jsonl: bool) 
     """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
     found = find(sweep, scale)
     if jsonl:
-        for cell in found.cells:
-            click.echo(canonical_json(cell.trial))
+        for cell in found.asked(results):
+            click.echo(canonical_json(cell.model_copy(update={"workers": 1})))
         return
-    made = make_plan(found.cells, ledger.read(results), slots)
+    made = plan_of(found, results, slots)
     table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
     for name in ("task", "trial"):
         table.add_column(name, no_wrap=True)
     for name in ("workers", "N_total", "N_active", "FLOPs", "time"):
         table.add_column(name, justify="right")
     table.add_column("state")
-    for cell in found.cells:
+    for cell in made.cells:
         trial = cell.trial
         numbers = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", clock(made.seconds[trial.id]))
         table.add_row(trial.task.kind, trial.name, str(cell.workers), *numbers, made.states[trial.id])
     show(table)
-    out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in found.cells):.2e} FLOPs in all")
+    out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in made.cells):.2e} FLOPs in all")
+    steps = sum(cell.trial.training.steps for cell in made.cells)
+    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.1f} device-hours. No GPU is calibrated.")
+    if search := found.search:
+        out.print(
+            f"search: {len(search.arms)} arms, each {len(search.listed)} listed sizes and then at most {search.at_most} from "
+            f"{search.low:,} to {search.high:,}; a grid as fine has {search.grid}. Above is what each needs next."
+        )
     out.print("N_total and N_active leave out embedding and head. Time is one slot's, from sweeps/calibration.json.")
+
+
+def plan_of(found: Sweep, results: Path, slots: int) -> Plan:
+    """The plan of a sweep beside what a results folder holds."""
+    search = found.search
+    more = search_s(search, reached_in(results, search)) if search else 0.0
+    return make_plan(found.asked(results), ledger.read(results), slots, more)
 
 
 def show(table: Table) -> None:
@@ -157,7 +173,7 @@ def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     found = find(sweep, scale)
     done = ledger.read(results).done
-    read(path_of(cell.trial.id, results) for cell in found.cells if cell.trial.id in done)
+    read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results)})
     with lock(results):
@@ -169,30 +185,37 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
     from sweeps.tracking import Mirror
 
     before = ledger.read(results)
-    made = make_plan(found.cells, before, slots)
-    missing = longest_first(before.missing(found.cells), made)
+    made = plan_of(found, results, slots)
+    missing = longest_first(before.missing(made.cells), made)
     found.manifest(results)
     out.print(f"{found.name}: {found.title}\n{summary(made)}")
     with Mirror(results) as mirror:
-        for cell in found.cells:
+        for cell in made.cells:
             mirror.add(cell.trial.id, found.name)
         if missing:
             from sweeps.run import run as run_cells
 
+            def following() -> list[Cell]:
+                """What a search needs after the cells that have ended; one that failed in this run is not tried again."""
+                now = plan_of(found, results, slots)
+                more = [cell for cell in ledger.read(results).missing(now.cells) if cell.trial.id not in watch.cells]
+                watch.expect(more, now)
+                return longest_first(more, now)
+
             # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
             terminal = Console(file=sys.stdout, highlight=False, markup=False)
             with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
-                run_cells(found, missing, before, results, watch)
-        after = ledger.read(results)
-        if any(after.state(cell) == "done" for cell in found.cells):
+                run_cells(found, missing, before.attempts, results, watch, following)
+        after, cells = ledger.read(results), found.asked(results)
+        if any(after.state(cell) == "done" for cell in cells):
             written = write_report(found, results)
             verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
             mirror.finish(found.name, found.title, verdicts, written.html.parent)
             say(written)
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
-    say_failures(found, after)
-    return 1 if after.missing(found.cells) else 0
+    say_failures(found, cells, after)
+    return 1 if after.missing(cells) else 0
 
 
 @cli.command()
@@ -205,12 +228,13 @@ def status(sweep: str, results: Path) -> None:
     table = Table(box=None, header_style="bold")
     for name in ("task", "done", "failed", "missing"):
         table.add_column(name, justify="left" if name == "task" else "right")
-    for task in dict.fromkeys(cell.trial.task.kind for cell in found.cells):
-        states = Counter(books.state(cell) for cell in found.cells if cell.trial.task.kind == task)
+    cells = found.asked(results)
+    for task in dict.fromkeys(cell.trial.task.kind for cell in cells):
+        states = Counter(books.state(cell) for cell in cells if cell.trial.task.kind == task)
         table.add_row(task, *(str(states[state]) for state in ("done", "failed", "missing")))
     out.print(f"{found.name} ({found.scale}): {found.title}")
     show(table)
-    say_failures(found, books)
+    say_failures(found, cells, books)
 
 
 @cli.command()
@@ -283,7 +307,9 @@ def write_report(found: Sweep, results: Path) -> "Report":
     """The sweep's report, written."""
     from analysis.report import write
 
-    return write(found.name, found.title, found.claims, [cell.trial.id for cell in found.cells], results, found.command)
+    return write(
+        found.name, found.title, found.claims, [cell.trial.id for cell in found.asked(results)], results, found.command
+    )
 
 
 def say(written: "Report") -> None:
@@ -305,11 +331,11 @@ def say(written: "Report") -> None:
     out.print(f"report: {written.html}")
 
 
-def say_failures(found: Sweep, books: ledger.Ledger) -> None:
+def say_failures(found: Sweep, cells: Sequence[Cell], books: ledger.Ledger) -> None:
     """Each cell that has failed and has no record, with the last line of its last attempt's reason."""
     from parrots.record import read
 
-    failed = [cell for cell in found.cells if books.state(cell) == "failed"]
+    failed = [cell for cell in cells if books.state(cell) == "failed"]
     if failed:
         out.print(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{found.command}` tries again")
     for cell in failed:

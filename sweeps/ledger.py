@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from parrots.record import is_done
 from sweeps.spec import Cell
 
 
@@ -11,18 +12,19 @@ from sweeps.spec import Cell
 class Ledger:
     """What a results folder holds."""
 
+    results: Path
     done: frozenset[str]
     """Ids of the trials that have a record, whatever sweep asked for it."""
     failures: dict[str, list[Path]]
     """The records of failed attempts by trial id, oldest first."""
 
     def missing(self, cells: Iterable[Cell]) -> list[Cell]:
-        """The cells that a run would run: those without a record, failed ones among them."""
-        return [cell for cell in cells if cell.trial.id not in self.done]
+        """The cells that a run would run: those that are not done, failed ones among them."""
+        return [cell for cell in cells if self.state(cell) != "done"]
 
     def state(self, cell: Cell) -> str:
-        """done, failed (tried, and no record) or missing."""
-        if cell.trial.id in self.done:
+        """done, failed (tried, and no record) or missing: its trial, or what that is asked besides."""
+        if cell.trial.id in self.done and (not cell.evaluations or is_done(cell, self.results)):
             return "done"
         return "failed" if cell.trial.id in self.failures else "missing"
 
@@ -37,7 +39,7 @@ def read(results: Path) -> Ledger:
     failures: dict[str, list[Path]] = {}
     for path in sorted((results / "failures").glob("*.parquet"), key=lambda path: (len(path.name), path.name)):
         failures.setdefault(path.stem.partition("-")[0], []).append(path)
-    return Ledger(done, failures)
+    return Ledger(results, done, failures)
 
 
 def sweeps(results: Path) -> list[str]:

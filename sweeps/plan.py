@@ -5,12 +5,14 @@ Time comes from a line in a few quantities that the cell's shape fixes, calibrat
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from parrots.spec import Trial
 from sweeps.ledger import Ledger
+from sweeps.search import Capacity, Reached
 from sweeps.spec import Cell
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -54,6 +56,8 @@ class Plan:
     """By trial id, from a cell's start to its record."""
     states: dict[str, str]
     slots: int
+    search_s: float = 0.0
+    """Slot-seconds that a search may still take beyond the cells that are known."""
 
     def work(self, cell: Cell) -> float:
         """Slot-seconds that a cell takes."""
@@ -62,17 +66,29 @@ class Plan:
     def wall_s(self) -> float:
         """Expected seconds until the missing cells are done, with all slots kept busy."""
         left = [cell for cell in self.cells if self.states[cell.trial.id] != "done"]
-        return START_S + sum(map(self.work, left)) / self.slots if left else 0.0
+        return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], ledger: Ledger, slots: int) -> Plan:
+def plan(cells: Sequence[Cell], ledger: Ledger, slots: int, search_s: float = 0.0) -> Plan:
     """Each cell's expected time and state."""
     rates = calibration()
     expected = {}
     for cell in cells:
         alone = CELL_START_S + seconds(cell.trial, rates)
         expected[cell.trial.id] = alone if cell.workers == 1 else GROUP_START_S + alone / cell.workers
-    return Plan(tuple(cells), expected, {cell.trial.id: ledger.state(cell) for cell in cells}, slots)
+    return Plan(tuple(cells), expected, {cell.trial.id: ledger.state(cell) for cell in cells}, slots, search_s)
+
+
+def search_s(search: Capacity, reached: Reached) -> float:
+    """Slot-seconds of the trials that a search may need beyond those it has come to, each with a book of middling size."""
+    rates, middle = calibration(), round(math.sqrt(search.low * search.high))
+    total = 0.0
+    for arm in search.arms:
+        walk = search.walk(arm, reached)
+        left = len(search.listed) + search.at_most - len(walk.asked) if walk.next else 0
+        left = min(left, search.at_most)
+        total += max(left, 0) * (CELL_START_S + seconds(search.trial(arm, middle), rates))
+    return total
 
 
 def longest_first(cells: Sequence[Cell], made: Plan) -> list[Cell]:

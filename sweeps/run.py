@@ -8,7 +8,7 @@ What a cell leaves is its record, written by the worker that made it; Tune's own
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from itertools import count
@@ -35,10 +35,9 @@ from ray.tune.logger import JsonLoggerCallback
 
 from parrots.placement import Placement, Progress
 from parrots.record import Record
-from parrots.run import failure, run_trial
-from parrots.spec import Trial
-from sweeps.ledger import Ledger
-from sweeps.spec import Cell, Sweep
+from parrots.run import failure, finish
+from parrots.spec import Cell, Trial
+from sweeps.spec import Sweep
 from sweeps.watch import Watch
 
 WORKER_ENV = {
@@ -47,37 +46,45 @@ WORKER_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often a report is taken in; 2 s by default, and it blocks
 }
 DRIVER = "parrots_driver"  # a resource of the node where drivers of worker groups live
+Attempts = Callable[[str], int]
+Following = Callable[[], Sequence[Cell]]
 REPORT_EVERY_S = 1.0
 REPORT_EVERY_CALLS = 10
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large passes through it; Ray takes 30 % of memory unless told otherwise
 
 
-def run(sweep: Sweep, cells: Sequence[Cell], ledger: Ledger, results: Path, watch: Watch) -> None:
-    """Run `cells`, in their order within a lane. A cell that fails leaves its reason and stops no other.
+def run(
+    sweep: Sweep, cells: Sequence[Cell], attempts: Attempts, results: Path, watch: Watch, following: Following = list
+) -> None:
+    """Run `cells`, in their order within a lane, then those that `following` names, until it names none.
+
+    attempts: how often a trial has failed before. A cell that fails leaves its reason and stops no other.
 
     KeyboardInterrupt when Ctrl-C ended it early: what was finished has its record, and the next run goes on from there.
     """
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        lanes(sweep, cells, ledger, results, watch)
+        lanes(sweep, cells, attempts, results, watch, following)
 
 
-def lanes(sweep: Sweep, cells: Sequence[Cell], ledger: Ledger, results: Path, watch: Watch) -> None:
+def lanes(sweep: Sweep, cells: Sequence[Cell], attempts: Attempts, results: Path, watch: Watch, following: Following) -> None:
     """One lane after another; each is the cells of one number of workers, since a Tuner that mixes them reuses no actor."""
     # Ray puts the current folder before the libraries of its workers: there, a sweep called six.py would be `six`.
-    widths = sorted({cell.workers for cell in cells})
+    most = max(cell.workers for cell in cells)
     with chdir(results / "tune"):
-        start(max(watch.slots, *widths))
+        start(max(watch.slots, most))
     try:
-        if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < widths[-1]:
-            raise ValueError(f"a cell wants {widths[-1]} workers and there are {gpus} GPUs; add some, or lower its workers")
-        for workers in widths:
-            lane = [cell for cell in cells if cell.workers == workers]
-            attempts = {cell.trial.id: ledger.attempts(cell.trial.id) + 1 for cell in lane}
-            tuner(sweep, lane, attempts, results, watch).fit()
-            if watch.unfinished(lane):
-                raise KeyboardInterrupt
+        if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < most:
+            raise ValueError(f"a cell wants {most} workers and there are {gpus} GPUs; add some, or lower its workers")
+        while cells:
+            for workers in sorted({cell.workers for cell in cells}):
+                lane = [cell for cell in cells if cell.workers == workers]
+                tries = {cell.trial.id: attempts(cell.trial.id) + 1 for cell in lane}
+                tuner(sweep, lane, tries, results, watch).fit()
+                if watch.unfinished(lane):
+                    raise KeyboardInterrupt
+            cells = following()
     finally:
         ray.shutdown()
 
@@ -95,12 +102,12 @@ def start(slots: int) -> None:
 def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results: Path, watch: Watch) -> tune.Tuner:
     """The Tuner over cells that all have the same number of workers."""
     workers = lane[0].workers
-    trials = {cell.trial.id: cell.trial.model_dump_json() for cell in lane}
+    cells = {cell.trial.id: cell.model_dump_json() for cell in lane}
     columns = {cell.trial.id: axes(cell.trial) for cell in lane}
-    space = {"trial_id": tune.grid_search(list(trials))}
+    space = {"trial_id": tune.grid_search(list(cells))}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
-    given: dict[str, Any] = {"sweep": sweep.name, "keep": sweep.keep, "trials": trials, "attempts": attempts}
+    given: dict[str, Any] = {"sweep": sweep.name, "keep": sweep.keep, "cells": cells, "attempts": attempts}
     given |= {"results": str(results.absolute()), "workers": workers}
     cluster = ray.cluster_resources()
     unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
@@ -118,7 +125,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results:
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",
+            name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",  # a later round of a search takes longer than 1 s
             storage_path=str((results / "tune").absolute()),
             verbose=0,
             callbacks=[Watching(watch, given), JsonLoggerCallback()],
@@ -135,7 +142,7 @@ def axes(trial: Trial) -> dict[str, Any]:
 
 def alone(config: dict[str, Any], given: dict[str, Any]) -> None:
     """A cell for one worker, in a Tune actor that goes on to the next."""
-    trial = Trial.model_validate_json(given["trials"][config["trial_id"]])
+    cell = Cell.model_validate_json(given["cells"][config["trial_id"]])
     last = 0.0
 
     def report(at: Progress) -> None:
@@ -146,32 +153,32 @@ def alone(config: dict[str, Any], given: dict[str, Any]) -> None:
 
     place = replace(place_in(given), progress=report)
     try:
-        record = run_trial(trial, place)
+        record = finish(cell, Path(given["results"]), place, about(cell.trial, given))
     except Exception as error:
-        record = failure(trial, error, place)
-    tune.report(keep(record, given))
+        record = lost(cell.trial, error, given)
+    tune.report(final(record))
 
 
 def grouped(config: dict[str, Any], given: dict[str, Any]) -> None:
     """A cell for several workers: this Tune actor drives a Train worker group."""
-    trial, results = Trial.model_validate_json(given["trials"][config["trial_id"]]), Path(given["results"])
+    cell, results = Cell.model_validate_json(given["cells"][config["trial_id"]]), Path(given["results"])
     on_gpu = device() == "cuda"
     trainer = TorchTrainer(
         member,
-        train_loop_config={"trial": trial.model_dump_json(), "given": given},
+        train_loop_config={"cell": cell.model_dump_json(), "given": given},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
         scaling_config=train.ScalingConfig(num_workers=given["workers"], use_gpu=on_gpu),
-        run_config=train.RunConfig(name=trial.id, storage_path=str(results / "train"), callbacks=[TuneReportCallback()]),
+        run_config=train.RunConfig(name=cell.trial.id, storage_path=str(results / "train"), callbacks=[TuneReportCallback()]),
     )
     try:
         trainer.fit()
     except Exception as error:
-        tune.report(keep(failure(trial, error, replace(place_in(given), world=given["workers"])), given))
+        tune.report(final(lost(cell.trial, error, given)))
 
 
 def member(loop: dict[str, Any]) -> None:
     """One worker of a group. A report is a barrier, so it is made at steps that all workers count alike."""
-    trial, given = Trial.model_validate_json(loop["trial"]), loop["given"]
+    cell, given = Cell.model_validate_json(loop["cell"]), loop["given"]
     context = train.get_context()
     calls = count(1)
 
@@ -181,8 +188,8 @@ def member(loop: dict[str, Any]) -> None:
 
     group = {"rank": context.get_world_rank(), "world": context.get_world_size()}
     place = replace(place_in(given), progress=report, **group)
-    record = run_trial(trial, place)
-    train.report(keep(record, given) if place.rank == 0 else {})
+    record = finish(cell, Path(given["results"]), place, about(cell.trial, given))
+    train.report(final(record) if place.rank == 0 else {})
 
 
 def place_in(given: dict[str, Any]) -> Placement:
@@ -191,10 +198,23 @@ def place_in(given: dict[str, Any]) -> Placement:
     return Placement(results / "data", results / "weights" if given["keep"] == "weights" else None, device())
 
 
-def keep(record: Record, given: dict[str, Any]) -> dict[str, Any]:
-    """Write a record and return its final metrics for Tune."""
-    record = replace(record, sweep=given["sweep"], attempt=given["attempts"][record.trial.id])
+def about(trial: Trial, given: dict[str, Any]) -> dict[str, Any]:
+    """What a record says beside what was measured."""
+    return {"sweep": given["sweep"], "attempt": given["attempts"][trial.id]}
+
+
+def lost(trial: Trial, error: BaseException, given: dict[str, Any]) -> Record:
+    """The record of an attempt that failed, written."""
+    place = Placement(Path(given["results"]), world=given["workers"], device=device())
+    record = replace(failure(trial, error, place), **about(trial, given))
     record.write(Path(given["results"]))
+    return record
+
+
+def final(record: Record | None) -> dict[str, Any]:
+    """Final metrics for Tune; none of a cell that was only evaluated."""
+    if record is None:
+        return {"status": "done"}
     return {"status": record.status, **{m.metric: m.value for m in record.measurements}}
 
 
@@ -223,8 +243,8 @@ class Watching(tune.Callback):
             self.watch.progressed(trial_id, result["step"] / result["steps"], result["tokens"], result["alarms"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lost = Trial.model_validate_json(self.given["trials"][trial.config["trial_id"]])
+        cell = Cell.model_validate_json(self.given["cells"][trial.config["trial_id"]])
         told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
         error = RuntimeError(f"infrastructure: its process ended, {told.splitlines()[-1]}")
-        keep(failure(lost, error, Placement(Path(self.given["results"]), world=self.given["workers"])), self.given)
-        self.watch.ended(lost.id, "failed")
+        lost(cell.trial, error, self.given)
+        self.watch.ended(cell.trial.id, "failed")

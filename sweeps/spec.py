@@ -11,30 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from analysis.claims import Claim
+from analysis.claims import AnyClaim
 from parrots.atomic import atomic
 from parrots.frozen import Frozen, canonical, one_line
-from parrots.spec import Trial
+from parrots.spec import Cell, Evaluation, Trial
 from sweeps import paper
+from sweeps.search import Capacity, reached_in
 
 Axes = Mapping[str, Sequence[Any]]
-
-
-class Cell(Frozen):
-    """A trial and how many workers share it. Workers are placement: they do not change the trial's id or its result."""
-
-    trial: Trial
-    workers: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.trial.training.batch_size % self.workers:
-            raise ValueError(f"workers={self.workers}: must divide training.batch_size={self.trial.training.batch_size}")
-        return self
 
 
 class Sweep(Frozen):
@@ -48,26 +36,39 @@ class Sweep(Frozen):
     scale: str = ""
     command: str = ""
     """What ran it, for those who want to run it again."""
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[AnyClaim, ...] = ()
     keep: Literal["weights", "none"] = "weights"
     """What stays of a trial beside its record."""
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...] = ()
+    search: Capacity | None = None
+    """Cells besides that depend on what others found."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.cells:
+        if not self.cells and not self.search:
             raise ValueError("a sweep without cells")
-        metrics = {cell.trial.task.kind: cell.trial.task.metrics for cell in self.cells}
+        metrics = {cell.trial.task.kind: cell.metrics for cell in self.cells}
+        if self.search:
+            metrics.setdefault("phonebook", self.search.arms[0].task.metrics)
         names = [claim.name for claim in self.claims]
         for claim in self.claims:
             if names.count(claim.name) > 1:
                 raise ValueError(f"claim {claim.name}: there are two of this name")
             if claim.task not in metrics:
                 raise ValueError(f"claim {claim.name}: no cell has task {claim.task!r}; there are {', '.join(metrics)}")
-            if claim.metric not in (known := metrics[claim.task]):
+            if claim.measured not in (known := metrics[claim.task]):
                 there = ", ".join(known)
-                raise ValueError(f"claim {claim.name}: {claim.task} has no metric {claim.metric!r}; there are {there}")
+                raise ValueError(f"claim {claim.name}: {claim.task} has no metric {claim.measured!r}; there are {there}")
+        if self.keep == "none" and (asked := next((cell for cell in self.cells if cell.evaluations), None)):
+            raise ValueError(f"keep='none': {asked.trial.name} has evaluations, which need its weights")
         return self
+
+    def asked(self, results: Path) -> tuple[Cell, ...]:
+        """The cells, with those that the search has come to by the records of a results folder."""
+        if self.search is None:
+            return self.cells
+        found = (Cell(trial=trial) for trial in self.search.asked(reached_in(results, self.search)))
+        return union(iter(self.cells), found)
 
     def manifest(self, results: Path) -> Path:
         """Write the expanded sweep as JSON into a results folder, where `manifest` finds it again."""
@@ -82,7 +83,7 @@ def manifest_path(name: str, results: Path) -> Path:
     return results / "sweeps" / name / "manifest.json"
 
 
-def grid(base: Mapping[str, Any], axes: Axes, workers: int = 1) -> Iterator[Cell]:
+def grid(base: Mapping[str, Any], axes: Axes, workers: int = 1, evaluations: Sequence[Evaluation] = ()) -> Iterator[Cell]:
     """The product of `axes` over `base`, the last axis fastest.
 
     base: a trial as nested mappings. axes: from a field, `training.lr` or `model.ffn`, to the values that it takes; a value
@@ -96,7 +97,7 @@ def grid(base: Mapping[str, Any], axes: Axes, workers: int = 1) -> Iterator[Cell
         for axis, value in zip(axes, values, strict=True):
             declared = laid_over(declared, axis.split("."), value)
         try:
-            yield Cell(trial=Trial.model_validate(declared), workers=workers)
+            yield Cell(trial=Trial.model_validate(declared), workers=workers, evaluations=tuple(evaluations))
         except ValidationError as error:
             raise ValueError(one_line(error)) from error
 

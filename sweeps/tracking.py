@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from parrots.record import path_of, read
+from parrots.record import evaluations_of, path_of, read
 from parrots.spec import Trial
 
 BATCH = 1000  # metric points a request; MLflow's own limit
@@ -123,10 +123,12 @@ class Store:
             tags |= {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"], "status": about["status"]}
             run = self.client.create_run(experiment_id, start, tags, about["name"])
         elif run.info.status == "FINISHED":
+            self._add_evaluations(run, trial_id, about)
             if tags.items() - run.data.tags.items():
                 self.client.set_tag(run.info.run_id, *next(iter(tags.items())))
             return
         self._log(run.info.run_id, rows, about)
+        self._add_evaluations(run, trial_id, about)
         self.runs[experiment][trial_id] = self.client.get_run(run.info.run_id)
 
     def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any]) -> None:
@@ -149,6 +151,16 @@ class Store:
         for first in range(0, len(points), BATCH):
             self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params if first == 0 else [])
         self.client.set_terminated(run_id, "FINISHED", int(start + span))
+
+    def _add_evaluations(self, run: Any, trial_id: str, about: dict[str, Any]) -> None:
+        """Scores of what the trial's model was asked besides, as `NAME/METRIC`; those that are there stay."""
+        from mlflow.entities import Metric
+
+        end = int(about["started"].timestamp() * 1000 + about["wall_s"] * 1000)
+        asked = read(evaluations_of(trial_id, self.results)).to_pylist()
+        points = [Metric(f"{row['evaluation']}/{row['metric']}", row["value"], end, row["step"]) for row in asked]
+        if new := [point for point in points if point.key not in run.data.metrics]:
+            self.client.log_batch(run.info.run_id, metrics=new)
 
     def report(self, name: str, title: str, verdicts: Mapping[str, str], folder: Path) -> None:
         """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from parrots.spec import Cell
 from sweeps.plan import Plan
-from sweeps.spec import Cell
 
 LINE_EVERY_S = 15.0
 RATE_OVER_S = 20.0
@@ -26,8 +26,9 @@ class Watch:
     """
 
     def __init__(self, cells: Sequence[Cell], plan: Plan, console: Console, on_end: Callable[[str], None]):
-        self.cells = {cell.trial.id: cell for cell in cells}
-        self.work = {cell.trial.id: plan.work(cell) for cell in cells}
+        self.cells: dict[str, Cell] = {}
+        self.work: dict[str, float] = {}
+        self.expect(cells, plan)
         self.slots, self.console, self.on_end = plan.slots, console, on_end
         self.share: dict[str, float] = {}  # of each running cell
         self.status: dict[str, str] = {}  # of each ended cell
@@ -36,6 +37,11 @@ class Watch:
         self.latest = ""
         self.read: deque[tuple[float, int]] = deque()
         self.began = time.monotonic()
+
+    def expect(self, cells: Sequence[Cell], plan: Plan) -> None:
+        """These cells are to run besides."""
+        self.cells |= {cell.trial.id: cell for cell in cells}
+        self.work |= {cell.trial.id: plan.work(cell) for cell in cells}
 
     def started(self, trial_id: str) -> None:
         """A cell begins, or begins again."""

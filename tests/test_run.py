@@ -12,6 +12,7 @@ from parrots.frozen import canonical_json
 from parrots.placement import Placement
 from parrots.record import read
 from parrots.run import check
+from parrots.spec import Cell
 
 from .conftest import GRAPHS, MOE, PATH, make
 
@@ -26,7 +27,7 @@ def run(command: list[str], cells: Path, out: Path, *more: str) -> subprocess.Co
 
 def cells(tmp_path: Path, *trials) -> Path:
     path = tmp_path / "cells.jsonl"
-    path.write_text("".join(canonical_json(trial) + "\n" for trial in trials))
+    path.write_text("".join(canonical_json(Cell(trial=trial)) + "\n" for trial in trials))
     return path
 
 
@@ -99,9 +100,9 @@ def test_a_failing_cell_is_recorded_with_its_reason_and_stops_no_other(make_tria
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"model": 3}\n', "line 1: model=3: Input should be"),
+        ('{"trial": {"model": 3}}\n', "line 1: trial.model=3: Input should be"),
         ("not json\n", "line 1: not JSON (Expecting value at character 0)"),
-        ("", "no trials in it"),
+        ("", "no cells in it"),
     ],
 )
 def test_bad_cells_are_one_line_and_nothing_is_written(tmp_path, text, expected):
@@ -125,7 +126,7 @@ def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path,
 
 def test_workers_that_cannot_share_a_batch_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match=r"phonebook d16-f32-.*: 3 workers cannot share training.batch_size=20 evenly"):
-        check([make()], Placement(tmp_path, world=3))
+        check([Cell(trial=make())], Placement(tmp_path, world=3))
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -14,13 +14,13 @@ better at reasoning than its experts make it.
 
 from typing import Any
 
-from analysis.claims import Claim
+from analysis.claims import Predicts
 from sweeps.spec import Sweep, grid, union
 
 SCALES = ("laptop", "smoke")
 
 CLAIMS = (
-    Claim(
+    Predicts(
         name="memory",
         statement="memory follows total parameters",
         task="phonebook",
@@ -29,7 +29,7 @@ CLAIMS = (
         predictor="N_total",
         rival="N_active",
     ),
-    Claim(
+    Predicts(
         name="reasoning",
         statement="reasoning follows active parameters",
         task="length2_path",

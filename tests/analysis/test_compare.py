@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Claim, decide
+from analysis.claims import Predicts, decide
 from analysis.compare import beside_control, compare, resample
 
 DENSE = [(3152, 16), (4688, 32), (7760, 64), (10832, 96)]
 MOE = [(7888, 4816, 4), (14160, 4944, 8), (26704, 5200, 16)]
-MEMORY = Claim(name="m", statement="s", task="t", metric="y", form="power", predictor="N_total", rival="N_active")
-REASONING = Claim(name="r", statement="s", task="t", metric="y", form="logistic", predictor="N_active", rival="N_total")
+MEMORY = Predicts(name="m", statement="s", task="t", metric="y", form="power", predictor="N_total", rival="N_active")
+REASONING = Predicts(name="r", statement="s", task="t", metric="y", form="logistic", predictor="N_active", rival="N_total")
 
 
 def runs(rate: float, form: str, noise: float = 0.02, seeds: int = 2, seed: int = 0, shapes=(DENSE, MOE)) -> pd.DataFrame:
@@ -44,16 +44,18 @@ def runs(rate: float, form: str, noise: float = 0.02, seeds: int = 2, seed: int 
 def test_what_follows_total_parameters_is_found_to(seed):
     decision = decide(MEMORY, runs(1.0, "power", seed=seed))
     assert decision.verdict == "supported"
-    assert decision.comparison.rate.low <= 1 <= decision.comparison.rate.high
-    assert decision.comparison.error < decision.comparison.rival_error
+    found = compare(runs(1.0, "power", seed=seed), "y", "power", "N_total", "N_active")
+    assert found.rate.low <= 1 <= found.rate.high
+    assert found.error < found.rival_error
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_follows_active_parameters_is_found_to(seed):
     decision = decide(REASONING, runs(0.0, "logistic", noise=0.01, seed=seed))
     assert decision.verdict == "supported"
-    assert decision.comparison.rate.low == 0
-    assert decision.comparison.rate.high < 0.3
+    found = compare(runs(0.0, "logistic", noise=0.01, seed=seed), "y", "logistic", "N_active", "N_total")
+    assert found.rate.low == 0
+    assert found.rate.high < 0.3
 
 
 def test_a_claim_that_the_data_deny_is_contradicted():
@@ -68,7 +70,7 @@ def test_noise_that_drowns_the_sizes_leaves_it_undecided():
 def test_dense_models_alone_cannot_tell_total_from_active():
     decision = decide(MEMORY, runs(1.0, "power", shapes=([*DENSE, (20000, 200)], [])))
     assert decision.verdict == "undecided"
-    assert decision.comparison.difference.value == 0
+    assert decision.found.interval.value == 0
 
 
 def test_fewer_than_five_configurations_give_a_direction_only():
@@ -79,7 +81,7 @@ def test_fewer_than_five_configurations_give_a_direction_only():
 
 def test_too_few_configurations_are_said_to_be_too_few():
     decision = decide(MEMORY, runs(1.0, "power", shapes=(DENSE[:1], MOE[:1])))
-    assert (decision.verdict, decision.comparison) == ("undecided", None)
+    assert (decision.verdict, decision.found) == ("undecided", None)
     assert "2 configurations with a value, and leaving one out needs 3" in decision.evidence
 
 
@@ -111,7 +113,6 @@ def test_a_kind_of_which_there_is_one_gives_a_direction_only():
     """It stands in every resample as it is, so nothing says how another would have done."""
     decision = decide(MEMORY, runs(1.0, "power", shapes=(DENSE, MOE[:1])))
     assert decision.verdict == "direction only"
-    assert decision.comparison.fewest == 1
 
 
 def test_scores_that_follow_no_size_are_rarely_decided():

@@ -2,14 +2,14 @@ import re
 
 import pytest
 
-from analysis.claims import Claim
+from analysis.claims import Predicts
 from analysis.report import number, write
 from parrots.measurement import Measurement
 
 from ..conftest import MOE
 from ..test_record import record
 
-CLAIM = Claim(
+CLAIM = Predicts(
     name="memory",
     statement="memory follows total parameters",
     task="phonebook",
@@ -51,7 +51,7 @@ def test_the_report_states_what_the_data_show(written):
     assert decision.verdict == "supported"
     assert 'class="verdict supported"' in page
     assert "memory follows total parameters: supported" in page
-    assert f"{decision.comparison.difference.low:.3f}, {decision.comparison.difference.high:.3f}" in page
+    assert f"{decision.found.interval.low:.3f}, {decision.found.interval.high:.3f}" in page
     assert "7 configurations, 14 runs" in page
 
 

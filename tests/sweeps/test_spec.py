@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from analysis.claims import Claim
+from analysis.claims import Predicts
 from sweeps.spec import Cell, Sweep, documents, find, grid, laid_over, load, union
 
 from ..conftest import BOOK, MOE
@@ -190,9 +190,9 @@ def test_a_claim_that_nothing_can_decide_is_refused_before_anything_runs(change,
     claim = {"name": "m", "statement": "s", "task": "phonebook", "metric": "memory_bits", "form": "power"}
     claim |= {"predictor": "N_total", "rival": "N_active"}
     with pytest.raises(ValueError, match=said):
-        Sweep(cells=union(grid(BASE, {})), claims=[Claim(**(claim | change))])
+        Sweep(cells=union(grid(BASE, {})), claims=[Predicts(**(claim | change))])
     with pytest.raises(ValueError, match="claim m: there are two of this name"):
-        Sweep(cells=union(grid(BASE, {})), claims=[Claim(**claim)] * 2)
+        Sweep(cells=union(grid(BASE, {})), claims=[Predicts(**claim)] * 2)
 
 
 def test_workers_have_to_share_the_batch_evenly():
