@@ -64,20 +64,20 @@ def worthwhile(trial: Trial, place: Placement) -> int:
     return min(8, max(1, SMALL // (tokens * trial.model.d_model)))
 
 
-def groups(trials: Iterable[Trial], place: Placement) -> list[list[Trial]]:
-    """The trials in stacks of at most `place.stack`, each where its first trial stands; what cannot be stacked, alone."""
-    found: list[list[Trial]] = []
-    open_by_shape: dict[str, list[Trial]] = {}
-    for trial in trials:
+def groups(trials: Iterable[Trial], place: Placement) -> list[list[int]]:
+    """Which of the trials go together: stacks of at most `place.stack`, each where its first stands; the others alone."""
+    found: list[list[int]] = []
+    open_by_shape: dict[str, list[int]] = {}
+    for index, trial in enumerate(trials):
         most = worthwhile(trial, place) if place.stack is None else place.stack
         if most == 1 or obstacle(trial, place):
-            found.append([trial])
+            found.append([index])
             continue
         group = open_by_shape.get(shape(trial))
         if group is None or len(group) == most:
             group = open_by_shape[shape(trial)] = []
             found.append(group)
-        group.append(trial)
+        group.append(index)
     return found
 
 
