@@ -63,7 +63,8 @@ def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
 
 def initial(trial: Trial, place: Placement) -> Transformer:
     """The model before training, on the device."""
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, place.backend)
+    task = trial.task
+    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
     model.initialize(trial.seed)
     return model.to(place.device)
 
@@ -126,6 +127,8 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
+    if is_done(cell, results):
+        return record
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from parrots.frozen import Frozen, canonical
-from parrots.models.config import Counts, Model, count_active, count_total, flops_per_token
+from parrots.models.config import Counts, Model, check_input, count_active, count_total, flops_per_token
 from parrots.tasks import task_from
 from parrots.tasks.task import Split, Task
 
@@ -68,6 +68,11 @@ class Trial(Frozen):
     training: Training
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_input(self.model, self.task.input_dim)
+        return self
+
     @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits that name this trial's meaning; equal for equal trials, on any machine."""
@@ -82,12 +87,12 @@ class Trial(Frozen):
     @property
     def total(self) -> Counts:
         """Parameters that exist."""
-        return count_total(self.model, self.task.vocab_size)
+        return count_total(self.model, self.task.vocab_size, self.task.input_dim)
 
     @property
     def active(self) -> Counts:
         """Parameters that a token touches."""
-        return count_active(self.model, self.task.vocab_size)
+        return count_active(self.model, self.task.vocab_size, self.task.input_dim)
 
     @property
     def tokens(self) -> int:
@@ -97,7 +102,8 @@ class Trial(Frozen):
     @property
     def flops(self) -> int:
         """C: training FLOPs, forward and backward."""
-        return 3 * self.tokens * flops_per_token(self.model, self.task.vocab_size, self.task.seq_len - 1)
+        task = self.task
+        return 3 * self.tokens * flops_per_token(self.model, task.vocab_size, task.seq_len - 1, task.input_dim)
 
 
 class Evaluation(Frozen):

@@ -7,22 +7,24 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
 from parrots.models.published import mixture_of_parrots, optimal_sparsity
-from parrots.provenance import cores
+from parrots.provenance import commit, cores, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
 from sweeps.plan import Plan, longest_first, search_s
@@ -248,6 +250,63 @@ def report(sweep: str, results: Path) -> None:
 
 
 @cli.command()
+@results_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every vector, graph and router drawn."
+)
+@click.option(
+    "--scale", type=click.Choice(["full", "smoke"]), default="full", show_default=True, help="smoke: seconds, and says less."
+)
+def theory(results: Path, seed: int, scale: str) -> int:
+    """Build the weights of the theorems of "Mixture of Parrots" and check them: a minute or two, and a report.
+
+    Exit code 1 if something that ought to hold does not; a bound of a proof that is only looked at may break and is told.
+    """
+    from parrots.theory.check import SMOKE, Sizes
+    from parrots.theory.theorems import THEOREMS
+
+    writable(results)
+    sizes, began, parts = (SMOKE if scale == "smoke" else Sizes()), time.perf_counter(), []
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=out, transient=True) as progress:
+        task = progress.add_task("theorems", total=len(THEOREMS))
+        for theorem in THEOREMS:
+            parts.append(theorem(sizes, seed))
+            progress.advance(task)
+            states = Counter(finding.holds for finding in parts[-1].findings)
+            told = ", ".join(f"{count} {state}" for state, count in states.items())
+            out.print(f"{parts[-1].theorem:<12} {parts[-1].seconds:5.1f} s  {parts[-1].title}: {told}")
+    words = ["parrots", "theory", "--seed", str(seed), *(["--scale", scale] if scale != "full" else [])]
+    made_by = {"hardware": processor(), "commit": commit(), "versions": versions(), "seed": seed, "scale": scale}
+    made_by["seconds"] = time.perf_counter() - began
+    return say_theory([asdict(part) for part in parts], results, shlex.join(words), made_by)
+
+
+def say_theory(parts: list[dict[str, Any]], results: Path, command: str, made_by: dict[str, Any]) -> int:
+    """Write and show the theory's findings; returns the exit code."""
+    from analysis.theory import shown, write
+
+    written = write(parts, results, command, made_by)
+    table = Table(box=None, header_style="bold")
+    table.add_column("theorem", no_wrap=True)
+    table.add_column("statement")
+    for name in ("measured", "should be", "n"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for part in parts:
+        for finding in part["findings"]:
+            row = shown(finding)
+            table.add_row(part["theorem"], *(row[key] for key in ("statement", "measured", "bound", "n", "verdict")))
+    show(table)
+    for heading, lines in (("ought to hold and does not", written.failed), ("bounds that are broken", written.broken)):
+        if lines:
+            out.print(heading, style="bold")
+        for line in lines:
+            out.print(f"  {line}")
+    out.print(f"report: {written.html}")
+    return 1 if written.failed else 0
+
+
+@cli.command()
 @click.argument("trial_id")
 @click.argument("folder", type=click.Path(path_type=Path))
 @results_option
@@ -401,7 +460,7 @@ def unlocked(database: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit code: 0, 1 if a cell failed, 2 for bad input, 130 after Ctrl-C."""
+    """Run a command line; returns its exit code: 0, 1 if a cell failed or a theorem did, 2 for bad input, 130 after Ctrl-C."""
     try:
         return cli.main(argv, prog_name="parrots", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

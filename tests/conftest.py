@@ -13,6 +13,7 @@ from parrots.spec import Trial
 BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
 PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
 GRAPHS = {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 300, "n_test": 40}
+SEQUENCES = {"kind": "gaussian", "n_sequences": 100, "length": 3, "dim": 8, "n_test": 40}
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
 
 

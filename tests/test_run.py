@@ -15,7 +15,7 @@ from parrots.record import read
 from parrots.run import check, run_cells
 from parrots.spec import Cell
 
-from .conftest import GRAPHS, MOE, PATH, make
+from .conftest import GRAPHS, MOE, PATH, SEQUENCES, make
 
 ALONE = [sys.executable, "-m", "parrots.run"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "parrots.run"]
@@ -48,6 +48,7 @@ def alone(tmp_path_factory):
         make(MOE, task=PATH, seed=1),
         make({**MOE, "router": "expert_choice", "renormalize": False}),
         make(MOE, task=GRAPHS, load_balance=0.1),  # padding, and answers that are decoded
+        make(MOE, task=SEQUENCES, seed=1),  # vectors instead of tokens
     ]
     path = cells(folder, *trials)
     done = run(ALONE, path, folder / "out")

@@ -23,7 +23,8 @@ def score(model: Transformer, examples: Examples, place: Placement) -> Scores:
     for first in range(0, examples.n, BATCH):
         rows = slice(first, first + BATCH)
         tokens_BS = torch.from_numpy(examples.tokens_NS[rows].astype(np.int64)).to(place.device)
-        logits_BVS = model(tokens_BS[:, :-1]).logits.float().transpose(1, 2)
+        inputs_BS = torch.from_numpy(examples.take(rows).inputs()).to(place.device)
+        logits_BVS = model(inputs_BS).logits.float().transpose(1, 2)
         nll_NS[rows, 1:] = F.cross_entropy(logits_BVS, tokens_BS[:, 1:], reduction="none").cpu().numpy()
         right_NS[rows, 1:] = (logits_BVS.argmax(1) == tokens_BS[:, 1:]).cpu().numpy()
     return Scores(nll_NS, right_NS)

@@ -23,6 +23,10 @@ def generate(
     probable token, 1 samples from what the model says; `generator` draws. What was written to the cache for padding is
     overwritten before anything attends to it.
     """
+    if model.input_dim:
+        raise ValueError(
+            f"input_dim={model.input_dim}: the model reads vectors, and what it says are tokens; nothing to decode"
+        )
     batch, longest = prompts_BS.shape
     cache = KVCache(model.config, batch, longest + new_tokens, model.embedding.weight)
     last_B = torch.arange(batch, device=prompts_BS.device) * longest + length_B - 1

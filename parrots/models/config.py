@@ -149,28 +149,36 @@ class Counts:
 GROUPS = tuple(field.name for field in fields(Counts))
 
 
-def count_total(model: Model, vocab_size: int) -> Counts:
-    """Parameters that exist, by group."""
-    return _count(model, vocab_size, experts_per_layer=model.n_experts)
+def check_input(model: Model, input_dim: int) -> None:
+    """ValueError for a model that wants tokens where its inputs are vectors of this width."""
+    if input_dim and model.tie_embeddings:
+        raise ValueError("tie_embeddings=True: inputs are vectors here, and share no matrix with the head")
+    if input_dim and isinstance(model.ffn, MoE) and model.ffn.router == "hash":
+        raise ValueError("router='hash': goes by a token's id, and inputs are vectors here")
 
 
-def count_active(model: Model, vocab_size: int) -> Counts:
+def count_total(model: Model, vocab_size: int, input_dim: int = 0) -> Counts:
+    """Parameters that exist, by group. input_dim: width of inputs that are vectors, whose projection is the embedding."""
+    return _count(model, vocab_size, input_dim, experts_per_layer=model.n_experts)
+
+
+def count_active(model: Model, vocab_size: int, input_dim: int = 0) -> Counts:
     """Parameters that one token's loss touches, by group: `top_k` experts a layer, and the router whole.
 
     Where experts choose, `top_k` is what a token gets on average. The embedding counts whole although a token looks up
     one row, as is the custom; `N` leaves it out anyway.
     """
-    return _count(model, vocab_size, experts_per_layer=model.top_k)
+    return _count(model, vocab_size, input_dim, experts_per_layer=model.top_k)
 
 
-def _count(model: Model, vocab_size: int, experts_per_layer: int) -> Counts:
+def _count(model: Model, vocab_size: int, input_dim: int, experts_per_layer: int) -> Counts:
     d, layers, ffn = model.d_model, model.n_layers, model.ffn
     block = (3 if ffn.activation == "swiglu" else 2) * d * ffn.d_ff
     sparse = isinstance(ffn, MoE)
     d_kv = model.n_kv_heads * model.d_head
     qk_norm = {"none": 0, "head": 2 * model.d_head, "projection": d + d_kv}[model.qk_norm]
     return Counts(
-        embedding=vocab_size * d,
+        embedding=(input_dim or vocab_size) * d,
         head=0 if model.tie_embeddings else vocab_size * d,
         attention=layers * (2 * d * d + 2 * d * d_kv),
         norm=layers * (2 * d + qk_norm) + d,
@@ -181,7 +189,7 @@ def _count(model: Model, vocab_size: int, experts_per_layer: int) -> Counts:
     )
 
 
-def flops_per_token(model: Model, vocab_size: int, seq_len: int) -> int:
+def flops_per_token(model: Model, vocab_size: int, seq_len: int, input_dim: int = 0) -> int:
     """Forward FLOPs a token, head and causal attention included, averaged over a sequence of `seq_len` inputs.
 
     Two a weight of each matrix the token meets (norms and look-up are not matrices), and 4 d for each position it
@@ -191,5 +199,6 @@ def flops_per_token(model: Model, vocab_size: int, seq_len: int) -> int:
     router = active.router
     if isinstance(model.ffn, MoE) and model.ffn.router == "random":
         router = model.n_layers * model.d_model * model.n_experts  # computed with, though never trained
-    weights = active.attention + router + active.ffn + active.experts + active.shared + vocab_size * model.d_model
+    weights = active.attention + router + active.ffn + active.experts + active.shared
+    weights += (vocab_size + input_dim) * model.d_model  # a look-up costs nothing, a projection of vectors does
     return 2 * weights + 2 * model.n_layers * model.d_model * (seq_len + 1)

@@ -72,12 +72,14 @@ def export(transformer: Transformer, folder: Path, vocabulary: Sequence[str] = (
 def describe(transformer: Transformer, vocabulary: Sequence[str]) -> dict[str, Any]:
     """config.json. `parrots` holds the model as we declare it, whatever the architecture."""
     model, ffn = transformer.config, transformer.config.ffn
+    if transformer.input_dim:
+        raise ValueError(f"input_dim={transformer.input_dim}: a model that reads vectors has no form that others load")
     kind = model_type(model)
     config = {
         "architectures": [CLASSES[kind]],
         "model_type": kind,
         "dtype": "float32",
-        "vocab_size": transformer.embedding.num_embeddings,
+        "vocab_size": transformer.head.out_features,
         "hidden_size": model.d_model,
         "num_hidden_layers": model.n_layers,
         "num_attention_heads": model.n_heads,

@@ -3,7 +3,7 @@
 Nothing here knows of workers, precision or compilation; training/parallel.py wraps what this file builds.
 """
 
-# B batch, S sequence, T = B*S tokens, D model, V vocabulary, H heads, G key-value heads, C head width
+# B batch, S sequence, T = B*S tokens, D model, I input, V vocabulary, H heads, G key-value heads, C head width
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models.cache import KVCache
-from parrots.models.config import Dense, Model
+from parrots.models.config import Dense, Model, check_input
 from parrots.models.kernels import rms_norm, rotate
 from parrots.models.moe import AUTO, DenseFFN, SparseFFN
 from parrots.models.routers import ExpertChoice, Hash, Routing
@@ -123,16 +123,18 @@ class Transformer(nn.Module):
     """`config` over a vocabulary, for inputs of up to `seq_len` tokens.
 
     backend: how a sparse FFN is computed, one of `moe.BACKENDS`, by default the fastest for the shape; the result is the
-    same beyond rounding.
+    same beyond rounding. input_dim: width of the vectors that are read in place of tokens; 0: tokens.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: Model, vocab_size: int, seq_len: int, backend: str = AUTO):
+    def __init__(self, config: Model, vocab_size: int, seq_len: int, backend: str = AUTO, input_dim: int = 0):
         super().__init__()
-        self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.d_model)
+        check_input(config, input_dim)
+        self.config, self.input_dim = config, input_dim
+        embedding = nn.Linear(input_dim, config.d_model, bias=False) if input_dim else nn.Embedding(vocab_size, config.d_model)
+        self.embedding: nn.Linear | nn.Embedding = embedding
         self.blocks = nn.ModuleList(Block(config, vocab_size, layer, backend) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, vocab_size, bias=False)
@@ -162,7 +164,7 @@ class Transformer(nn.Module):
                 module.draw(generator)
 
     def forward(self, tokens_BS: Tensor, cache: KVCache | None = None, at_C: Tensor | None = None) -> Output:
-        """Logits of the token after each of `tokens_BS`, which follow what a cache holds.
+        """Logits of the token after each of `tokens_BS`, or (B, S, I) vectors, which follow what a cache holds.
 
         at_C: flat positions in (B * S) to which the logits are confined; a head over a large vocabulary is dear. ValueError
         where experts that choose among later tokens are asked to decode; `eval()` makes their choice causal.
@@ -172,7 +174,9 @@ class Transformer(nn.Module):
         S = tokens_BS.shape[1]
         at = slice(S) if cache is None else cache.positions(S)
         rotation = self.cos[at], self.sin[at]
-        x_BSD = self.embedding(tokens_BS)
+        x_BSD = self.embedding(tokens_BS).to(
+            self.embedding.weight.dtype
+        )  # a projection too: the residual is as precise as weights
         routings = []
         for block in self.blocks:
             x_BSD, routing = block(x_BSD, tokens_BS, rotation, cache)

@@ -1,12 +1,15 @@
 """Shortest path in a random directed graph (arXiv 2410.19034, section 4; the task of figure 4b).
 
 A graph on n vertices is given edge by edge in random order, then a query s, t and a shortest path between them:
-`<bos> (<edge> u v)* <sep> s t / v0 v1 ... vk <eos>`, with s = v0 and t = vk; the loss is on the path. Graphs are directed
-Erdos-Renyi; queries are uniform among the ordered pairs that a path joins. No graph that is tested was trained on.
+`<bos> (<edge> u v)* <sep> s t / v0 v1 ... vk <eos>`, with s = v0 and t = vk; the loss is on the path. Queries are uniform
+among the ordered pairs that a path joins. No graph that is tested was trained on, whatever kind of graph either was.
+
+Graphs are Erdos-Renyi in the paper. Others with as many edges ask how a model of those does elsewhere: give the test's task
+the `labels` of the trained one, and a `room` that is not larger than its own.
 """
 
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -15,18 +18,32 @@ from parrots.measurement import Measurement, mean, proportion
 from parrots.tasks.task import Examples, Scores, Split, Task
 
 PROBABILITY = {25: 0.07149, 30: 0.07723, 35: 0.07326, 40: 0.06844, 45: 0.06396, 50: 0.06013, 55: 0.05676}
-"""Edge probability at which reachable pairs are 3.5 edges apart on average (benchmarks/results/path_lengths.md)."""
+"""At this edge probability, reachable pairs of Erdos-Renyi graphs are 3.5 edges apart (benchmarks/results/path_lengths.md)."""
+
+
+Graph = Literal["erdos_renyi", "regular", "barabasi_albert", "watts_strogatz"]
 
 
 class ShortestPath(Task):
-    """Graphs on `n_vertices`, an edge wherever a coin of probability `p` says so."""
+    """Graphs on `n_vertices` whose vertices have `p * (n_vertices - 1)` edges to others on average, as near as can be."""
 
     kind: Literal["shortest_path"] = "shortest_path"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "valid_path", "tie_ceiling")
     n_vertices: Annotated[int, Field(ge=4, le=64)]
     p: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """By default such that reachable pairs are 3.5 edges apart on average, as in the paper."""
+    """By default such that reachable pairs of erdos_renyi are 3.5 edges apart on average, as in the paper."""
+    graph: Graph = "erdos_renyi"
+    """erdos_renyi: an edge wherever a coin of probability p says so. regular: p (n - 1), rounded, edges out of each vertex,
+    to any others. barabasi_albert: each new vertex is joined to m others in proportion to the edges that they have, and a
+    coin turns each edge one way; m such that there are about p n (n - 1). watts_strogatz: each vertex has edges to the next
+    p (n - 1), rounded, on a ring, all clockwise, of which some are led elsewhere."""
+    rewiring: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Probability that an edge of watts_strogatz is led to a uniformly random vertex."""
+    labels: Annotated[int, Field(ge=4, le=64)] | None = None
+    """Vertices that have a token, of which a graph has any `n_vertices`; by default just those."""
+    room: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of the longest example, graphs that need more being drawn again; by default what almost none exceeds."""
     ties: Literal["smallest", "random"] = "smallest"
     """Which of several shortest paths is the answer: the lexicographically smallest, or any of them alike."""
     n_train: Annotated[int, Field(ge=1)]
@@ -38,7 +55,18 @@ class ShortestPath(Task):
         if self.p is None and self.n_vertices not in PROBABILITY:
             known = ", ".join(map(str, PROBABILITY))
             raise ValueError(f"n_vertices={self.n_vertices}: give p; it is calibrated for {known}")
+        if self.n_labels < self.n_vertices:
+            raise ValueError(f"labels={self.labels}: at least n_vertices={self.n_vertices}")
+        if self.graph != "watts_strogatz" and self.rewiring != 0.1:
+            raise ValueError(f"rewiring={self.rewiring}: graph={self.graph!r} has none; watts_strogatz has")
+        if self.room is not None and self.room < (least := self._length(self._edges(deviations=3))):
+            raise ValueError(f"room={self.room}: its graphs need {least}; fewer tokens would leave only the sparse ones")
         return self
+
+    @property
+    def n_labels(self) -> int:
+        """Vertices that have a token."""
+        return self.n_vertices if self.labels is None else self.labels
 
     @property
     def edge_probability(self) -> float:
@@ -46,22 +74,41 @@ class ShortestPath(Task):
         return PROBABILITY[self.n_vertices] if self.p is None else self.p
 
     @property
-    def most_edges(self) -> int:
-        """Edges of the largest graph that is drawn: six standard deviations above the mean, or all there can be."""
+    def degree(self) -> int:
+        """Edges that each vertex brings along, where that is a fixed number."""
+        n, p = self.n_vertices, self.edge_probability
+        if self.graph == "barabasi_albert":
+            return min(range(1, n), key=lambda m: abs(m * (n - m) - p * n * (n - 1)))
+        return max(1, round(p * (n - 1)))
+
+    def _edges(self, deviations: int) -> int:
+        """Edges of a graph: exactly, or so many standard deviations above the mean, or all there can be."""
+        if self.graph != "erdos_renyi":
+            return self.degree * (self.n_vertices - self.degree * (self.graph == "barabasi_albert"))
         pairs, p = self.n_vertices * (self.n_vertices - 1), self.edge_probability
-        return min(pairs, math.ceil(pairs * p + 6 * math.sqrt(pairs * p * (1 - p)) + 6))
+        return min(pairs, math.ceil(pairs * p + deviations * (math.sqrt(pairs * p * (1 - p)) + 1)))
+
+    def _length(self, edges: int) -> int:
+        """Tokens of an example with so many edges and the longest path that there can be."""
+        return 5 + 3 * edges + self.n_vertices + 1
+
+    @property
+    def most_edges(self) -> int:
+        """Edges of the largest graph that is drawn."""
+        most = self._edges(deviations=6)
+        return most if self.room is None else min(most, (self.room - self._length(0)) // 3)
 
     @property
     def vocab_size(self) -> int:
-        return self.n_vertices + 6
+        return self.n_labels + 6
 
     @property
     def vocabulary(self) -> list[str]:
-        return [*map(str, range(self.n_vertices)), "<edge>", "<bos>", "<eos>", "<pad>", "<sep>", "/"]
+        return [*map(str, range(self.n_labels)), "<edge>", "<bos>", "<eos>", "<pad>", "<sep>", "/"]
 
     @property
     def seq_len(self) -> int:
-        return 5 + 3 * self.most_edges + self.n_vertices + 1
+        return self._length(self.most_edges) if self.room is None else self.room
 
     @property
     def decoded(self) -> int:
@@ -74,9 +121,11 @@ class ShortestPath(Task):
         from parrots import graphs  # numba, which takes a second
 
         N = self.n_examples(split)
-        made = Examples(np.empty((N, self.seq_len), np.uint16), np.empty(N, np.int32), np.empty(N, np.int32))
-        how = (self.data_seed, self.n_vertices, self.edge_probability, split == "test", self.ties == "random")
-        if not graphs.examples(*how, *made, self.most_edges):
+        # a byte a token: of a million graphs, memory is what takes long
+        made = Examples(np.empty((N, self.seq_len), np.uint8), np.empty(N, np.int32), np.empty(N, np.int32))
+        kind = get_args(Graph).index(self.graph)
+        how = (self.n_vertices, self.n_labels, self.edge_probability, self.degree, self.rewiring, self.ties == "random")
+        if not graphs.examples(self.data_seed, split == "test", kind, *how, self.most_edges, *made):
             raise ValueError(f"n_vertices={self.n_vertices}, p={self.edge_probability:g}: no graph with a path for {split}")
         return made
 
@@ -99,8 +148,8 @@ class ShortestPath(Task):
         ]
 
     def solve(self, examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(N, n, n) whether there is an edge, (N,) how many shortest paths answer each query, (N,) how long they are."""
-        n, N = self.n_vertices, examples.n
+        """(N, n, n) whether labels are joined, (N,) how many shortest paths answer each query, (N,) how long they are."""
+        n, N = self.n_labels, examples.n
         row_M, at_M = np.nonzero(examples.tokens_NS[:, :-2] == n)
         edge_Nnn = np.zeros((N, n, n))
         edge_Nnn[row_M, examples.tokens_NS[row_M, at_M + 1], examples.tokens_NS[row_M, at_M + 2]] = 1
@@ -118,7 +167,7 @@ class ShortestPath(Task):
     def _is_path(self, tokens_S: np.ndarray, answer: int, decoded_S: np.ndarray, edge_nn: np.ndarray, distance: int) -> bool:
         """Whether decoded tokens are a path of this length from s to t along edges, and then `<eos>`."""
         path = decoded_S[: distance + 1]
-        if len(decoded_S) < distance + 2 or decoded_S[distance + 1] != self.n_vertices + 2 or (path >= self.n_vertices).any():
+        if len(decoded_S) < distance + 2 or decoded_S[distance + 1] != self.n_labels + 2 or (path >= self.n_labels).any():
             return False
         joined = path[0] == tokens_S[answer - 3] and path[-1] == tokens_S[answer - 2]
         return bool(joined and edge_nn[path[:-1], path[1:]].all())

@@ -22,16 +22,31 @@ def load(task: Task, split: Split, folder: Path) -> Examples:
         _write(task.make(split), path)
     with pa.memory_map(str(path)) as source:
         batch = pa.ipc.open_file(source).get_batch(0)
-    flat = batch.column("tokens").values.to_numpy()
-    return Examples(flat.reshape(batch.num_rows, -1), batch.column("answer").to_numpy(), batch.column("length").to_numpy())
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    tokens_NS = columns["tokens"].values.to_numpy().reshape(batch.num_rows, -1)
+    examples = Examples(tokens_NS, columns["answer"].to_numpy(), columns["length"].to_numpy())
+    if "vectors" in columns:
+        vectors = columns["vectors"].values.to_numpy()
+        examples = examples._replace(vectors_NSI=vectors.reshape(batch.num_rows, tokens_NS.shape[1] - 1, -1))
+    return examples
 
 
 def _write(examples: Examples, path: Path) -> None:
-    tokens = pa.FixedSizeListArray.from_arrays(pa.array(examples.tokens_NS.reshape(-1)), examples.tokens_NS.shape[1])
-    columns = {"tokens": tokens, "answer": pa.array(examples.answer_N), "length": pa.array(examples.length_N)}
+    columns = {
+        "tokens": lists(examples.tokens_NS),
+        "answer": pa.array(examples.answer_N),
+        "length": pa.array(examples.length_N),
+    }
+    if examples.vectors_NSI is not None:
+        columns["vectors"] = lists(examples.vectors_NSI)
     batch = pa.record_batch(columns)
     with atomic(path) as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
+
+
+def lists(x_N: np.ndarray) -> pa.Array:
+    """One row an example, whatever its shape."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(x_N.reshape(-1)), x_N[0].size)
 
 
 def order(seed: int, epoch: int, n: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from parrots.frozen import Frozen
 from parrots.measurement import Measurement, mean, proportion
 
-# N examples, S tokens of the longest example
+# N examples, S tokens of the longest example, I width of an input that is no token
 
 Split = Literal["train", "test"]
 
@@ -19,11 +19,13 @@ class Examples(NamedTuple):
     """One row an example: `tokens[:answer]` is the prompt, `tokens[answer:length]` the answer, the rest padding."""
 
     tokens_NS: np.ndarray
-    """uint16; padding may be any token and never counts."""
+    """uint16, or uint8 where the vocabulary allows it; padding may be any token and never counts."""
     answer_N: np.ndarray
     """int32."""
     length_N: np.ndarray
     """int32."""
+    vectors_NSI: np.ndarray | None = None
+    """float32, one fewer than tokens: what a model reads instead of them where `Task.input_dim` says so."""
 
     @property
     def n(self) -> int:
@@ -32,7 +34,14 @@ class Examples(NamedTuple):
 
     def take(self, at: np.ndarray | slice) -> "Examples":
         """The rows at these indices."""
-        return Examples(*(column[at] for column in self))
+        vectors_NSI = None if self.vectors_NSI is None else self.vectors_NSI[at]
+        return Examples(self.tokens_NS[at], self.answer_N[at], self.length_N[at], vectors_NSI)
+
+    def inputs(self, length: int | None = None) -> np.ndarray:
+        """What a model reads of the first `length` tokens, by default all: those before the last, or their vectors."""
+        before = slice((length or self.tokens_NS.shape[1]) - 1)
+        read = self.tokens_NS if self.vectors_NSI is None else self.vectors_NSI
+        return read[:, before].astype(np.int64 if self.vectors_NSI is None else np.float32)
 
     def answers(self) -> np.ndarray:
         """(N, S) True where a token belongs to the answer."""
@@ -43,7 +52,7 @@ class Examples(NamedTuple):
 def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
     """Examples without padding whose answers all begin at the same position."""
     n, length = tokens_NS.shape
-    return Examples(tokens_NS.astype(np.uint16), np.full(n, answer, np.int32), np.full(n, length, np.int32))
+    return Examples(tokens_NS, np.full(n, answer, np.int32), np.full(n, length, np.int32))
 
 
 class Scores(NamedTuple):
@@ -80,6 +89,11 @@ class Task(Frozen):
     def seq_len(self) -> int:
         """S, the tokens of the longest example; a model reads at most S - 1 of them."""
         raise NotImplementedError
+
+    @property
+    def input_dim(self) -> int:
+        """I, where inputs are vectors; 0 where they are tokens."""
+        return 0
 
     @property
     def decoded(self) -> int:

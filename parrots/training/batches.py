@@ -35,6 +35,7 @@ class MicroBatch(NamedTuple):
     """What one forward pass takes."""
 
     inputs_BS: Tensor
+    """Tokens, or (B, S, I) vectors."""
     targets_C: Tensor
     """The tokens that count, in the order of `at_C`."""
     at_C: Tensor
@@ -84,5 +85,6 @@ def split(share: Share, micro: int, device: str) -> list[MicroBatch]:
         if share.n_groups > 1 or padding_BS.any():
             group_T = torch.from_numpy(np.where(padding_BS, share.n_groups, share.group_B[rows, None]).ravel()).to(device)
         targets_C = tokens_BS[:, 1:].flatten()[at_C]
-        batches.append(MicroBatch(tokens_BS[:, :-1], targets_C, at_C, group_T, share.n_groups))
+        inputs_BS = tokens_BS[:, :-1] if part.vectors_NSI is None else torch.from_numpy(part.inputs(longest)).to(device)
+        batches.append(MicroBatch(inputs_BS, targets_C, at_C, group_T, share.n_groups))
     return batches

@@ -156,17 +156,24 @@ def together(each: Sequence[Share], device: str) -> MicroBatch:
     A head wants as many counted tokens of each trial. Where one has fewer, a position of its own fills up, with no target.
     """
     K, n_groups = len(each), each[0].n_groups
-    examples = Examples(*(np.concatenate(column) for column in zip(*(share.examples for share in each), strict=True)))
+    examples = joined([share.examples for share in each])
     counted_BS = np.concatenate([share.counted_BS for share in each])
     group_B = np.concatenate([k * n_groups + share.group_B for k, share in enumerate(each)])
     (batch,) = split(Share(examples, counted_BS, group_B, K * n_groups, 0, 0), examples.n, device)
     counted_K = [int(share.counted_BS[:, 1:].sum()) for share in each]
     if len(set(counted_K)) > 1:
         at_KC = pad_sequence(batch.at_C.split(counted_K), batch_first=True, padding_value=-1)
-        own_K1 = torch.arange(K, device=device)[:, None] * (batch.inputs_BS.numel() // K)
+        own_K1 = torch.arange(K, device=device)[:, None] * (batch.inputs_BS.shape[:2].numel() // K)
         targets_KC = pad_sequence(batch.targets_C.split(counted_K), batch_first=True, padding_value=IGNORED)
         batch = batch._replace(at_C=torch.where(at_KC < 0, own_K1, at_KC).flatten(), targets_C=targets_KC.flatten())
     return batch._replace(n_trials=K)
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The rows of all."""
+    tokens_NS, answer_N, length_N = (np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True))
+    vectors = [part.vectors_NSI for part in parts if part.vectors_NSI is not None]
+    return Examples(tokens_NS, answer_N, length_N, np.concatenate(vectors) if vectors else None)
 
 
 class StackedAdamW:

@@ -30,7 +30,7 @@ def keep(model: Transformer, path: Path, place: Placement) -> None:
 
 def load(trial: Trial, path: Path) -> Transformer:
     """The trained model of `trial`, ready for evaluation. OSError where there are no weights."""
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1)
+    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, input_dim=trial.task.input_dim)
     tensors = load_file(path)
     if trial.model.tie_embeddings:
         tensors["head.weight"] = tensors["embedding.weight"]

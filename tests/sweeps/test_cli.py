@@ -34,8 +34,8 @@ def refused(capsys, *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["plan", "nothing"], "no sweep 'nothing'; there are quickstart"),
-        (["run", "nothing"], "no sweep 'nothing'; there are quickstart"),
+        (["plan", "nothing"], "no sweep 'nothing'; there are "),
+        (["run", "nothing"], "no sweep 'nothing'; there are "),
         (["status", "nothing"], "nothing was not run into results"),
         (["report", "quickstart"], "`parrots run quickstart` does it"),
         (["run", "quickstart", "--scale", "huge"], "there are laptop, smoke"),
@@ -43,7 +43,7 @@ def refused(capsys, *words: str) -> str:
         (["plan"], "Missing argument 'SWEEP'"),
         (["count"], "name a sweep, or --paper"),
         (["export", "nothing", "here"], "0 trials in results begin with 'nothing'"),
-        (["fly"], "no command 'fly'; there are count, export, plan, report, run, status, ui"),
+        (["fly"], "no command 'fly'; there are count, export, plan, report, run, status, theory, ui"),
         (["plan", "quickstart", "--fast"], "--fast"),
         (["ui"], "no MLflow store in results"),
     ],

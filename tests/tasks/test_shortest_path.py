@@ -6,17 +6,19 @@ import pytest
 from scipy.stats import chisquare
 
 from parrots import graphs
+from parrots.frozen import canonical
 from parrots.tasks.shortest_path import PROBABILITY, ShortestPath
 from parrots.tasks.task import Examples, Scores
 
+KINDS = ["erdos_renyi", "regular", "barabasi_albert", "watts_strogatz"]
 SMALL = ShortestPath(n_vertices=9, p=0.25, n_train=400, n_test=200)
 
 
 def read(task: ShortestPath, examples: Examples):
     """Each example as its graph, s, t and path, with the layout checked."""
-    n = task.n_vertices
+    n = task.n_labels
     words = task.vocabulary
-    for row, answer, length in zip(*examples, strict=True):
+    for row, answer, length in zip(examples.tokens_NS, examples.answer_N, examples.length_N, strict=True):
         text = [words[token] for token in row]
         sep = text.index("<sep>")
         assert (text[0], text[answer - 1], text[length - 1]) == ("<bos>", "/", "<eos>")
@@ -32,12 +34,17 @@ def read(task: ShortestPath, examples: Examples):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(("n", "p"), [(5, 0.5), (9, 0.25), (30, 0.1), (64, 0.04)])
-def test_the_answer_is_the_smallest_of_the_shortest_paths(split, n, p):
-    task = ShortestPath(n_vertices=n, p=p, n_train=60, n_test=30)
-    for graph, s, t, path in read(task, task.make(split)):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("n", "p", "labels"), [(5, 0.5, None), (9, 0.25, 10), (30, 0.1, 64), (64, 0.04, None)])
+def test_the_answer_is_the_smallest_of_the_shortest_paths(split, kind, n, p, labels):
+    task = ShortestPath(n_vertices=n, p=p, graph=kind, labels=labels, n_train=60, n_test=30)
+    examples = task.make(split)
+    assert examples.tokens_NS.shape[1] == task.seq_len
+    assert examples.tokens_NS.max() < task.vocab_size == len(task.vocabulary)
+    for graph, s, t, path in read(task, examples):
         assert s != t
         assert path == min(nx.all_shortest_paths(graph, s, t))
+        assert not list(nx.selfloop_edges(graph))
 
 
 def test_with_random_ties_each_shortest_path_comes_as_often():
@@ -51,15 +58,19 @@ def test_with_random_ties_each_shortest_path_comes_as_often():
     assert chisquare(place).pvalue > 1e-3
 
 
-def test_no_graph_that_is_tested_was_trained_on():
-    """Of 9 vertices and few edges there are few graphs, so chance alone would repeat some."""
-    task = ShortestPath(n_vertices=4, p=0.3, n_train=3000, n_test=100)
+def test_no_graph_that_is_tested_was_trained_on_whatever_its_kind():
+    """Of 4 vertices and few edges there are few graphs, so chance alone would repeat some."""
 
-    def seen(split):
+    def seen(split, **kind):
+        task = ShortestPath(**{"n_vertices": 4, "p": 0.4, "labels": 5, "n_train": 20_000, "n_test": 300} | kind)
         return {frozenset(graph.edges) for graph, *_ in read(task, task.make(split))}
 
-    assert not seen("train") & seen("test")
-    assert len(seen("test")) > 5
+    trained = seen("train")
+    for kind in KINDS:
+        tested = seen("test", graph=kind)
+        assert len(tested) > 5
+        assert not trained & tested
+        assert trained & seen("train", graph=kind, data_seed=1)
 
 
 def test_edges_are_as_many_as_their_probability_says():
@@ -70,6 +81,94 @@ def test_edges_are_as_many_as_their_probability_says():
     assert counts.std() == pytest.approx(np.sqrt(pairs * 0.09), rel=0.1)
 
 
+def drawn(**task) -> list[nx.DiGraph]:
+    """Graphs of a kind, without vertices that have no token."""
+    declared = ShortestPath(**{"n_vertices": 40, "p": 0.08, "n_train": 300} | task)
+    return [graph for graph, *_ in read(declared, declared.make("train"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_have_as_many_edges_as_each_other(kind):
+    """p (n - 1) = 3.1 a vertex: 3 where it has to be whole, and of those a star's worth fewer by preferential attachment."""
+    counts = np.array([graph.number_of_edges() for graph in drawn(graph=kind)])
+    expected = {"erdos_renyi": 40 * 39 * 0.08, "barabasi_albert": 3 * 37}.get(kind, 3 * 40)
+    assert counts.mean() == pytest.approx(expected, abs=4 * np.sqrt(40 * 39 * 0.08 * 0.92 / 300))
+    assert (counts.std() > 5) == (kind == "erdos_renyi")
+
+
+def test_vertices_of_a_regular_graph_have_equally_many_edges_out_and_any_set_of_heads():
+    graphs = drawn(graph="regular")
+    assert {degree for graph in graphs for _, degree in graph.out_degree} == {3}
+    heads = np.bincount([v for graph in graphs for _, v in graph.edges], minlength=40)
+    assert chisquare(heads).pvalue > 1e-3
+    into = np.array([degree for graph in graphs for _, degree in graph.in_degree])
+    assert into.var() == pytest.approx(3 * (1 - 3 / 39), rel=0.05)  # binomial
+
+
+def test_preferential_attachment_is_that_of_networkx_with_each_edge_turned_by_a_coin():
+    """Total degrees have the same tail, beyond what Erdos-Renyi graphs have."""
+
+    def tail(graphs):
+        degrees = np.array([sorted(dict(graph.degree).values()) for graph in graphs])
+        return degrees[:, -1].mean(), degrees.var(1).mean(), degrees[:, 0].mean()
+
+    mine = drawn(graph="barabasi_albert", n_train=1500)
+    theirs = [nx.barabasi_albert_graph(40, 3, seed=i) for i in range(1500)]
+    assert tail(mine) == pytest.approx(tail(theirs), rel=0.03)
+    assert tail(mine)[0] > 1.3 * tail(drawn())[0]
+    turned = np.mean([u < v for graph in mine for u, v in graph.edges])  # labels are random, so this says nothing of age
+    assert turned == pytest.approx(0.5, abs=0.01)
+    hub = [max(dict(graph.degree), key=dict(graph.degree).get) for graph in mine]
+    outward = np.mean([graph.out_degree(v) / graph.degree(v) for graph, v in zip(mine, hub, strict=True)])
+    assert outward == pytest.approx(0.5, abs=0.02)
+    assert chisquare(np.bincount(hub, minlength=40)).pvalue > 1e-3
+
+
+def test_without_rewiring_a_small_world_is_a_ring_lattice_and_with_it_all_heads_are_random():
+    lattice = nx.DiGraph([(u, (u + j) % 40) for u in range(40) for j in (1, 2, 3)])
+    assert nx.is_isomorphic(drawn(graph="watts_strogatz", rewiring=0.0, n_train=1)[0], lattice)
+    spread = [
+        np.mean([nx.transitivity(graph.to_undirected()) for graph in drawn(graph="watts_strogatz", rewiring=r, n_train=100)])
+        for r in (0.0, 0.1, 1.0)
+    ]
+    assert spread[0] == pytest.approx(nx.transitivity(lattice.to_undirected()))
+    assert spread[0] > spread[1] + 0.05 > spread[2] + 0.2
+    for graph in drawn(graph="watts_strogatz", rewiring=0.5):
+        assert {degree for _, degree in graph.out_degree} == {3}
+
+
+def test_labels_of_a_smaller_graph_are_any_of_those_that_there_are():
+    task = ShortestPath(n_vertices=20, p=0.2, labels=40, n_train=2000)
+    counts = np.zeros(40)
+    for graph, s, t, _ in read(task, task.make("train")):
+        used = [v for v, degree in graph.degree if degree]
+        assert len(used) <= 20
+        counts[s] += 1
+        counts[t] += 1
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_a_test_on_other_graphs_has_the_room_and_the_words_of_the_trained_model():
+    trained = ShortestPath(n_vertices=50, n_train=10)
+    for kind in KINDS:
+        for n, p in ((50, None), (25, 0.12)):
+            test = ShortestPath(n_vertices=n, p=p, graph=kind, labels=50, n_train=1)
+            assert test.vocabulary == trained.vocabulary
+            assert test.seq_len <= trained.seq_len
+
+
+def test_room_is_kept_and_too_little_of_it_is_refused():
+    plain = ShortestPath(n_vertices=30, p=0.1, n_train=2000)
+    tight = ShortestPath(n_vertices=30, p=0.1, room=390, n_train=2000)
+    made = tight.make("train")
+    assert made.tokens_NS.shape[1] == tight.seq_len == 390 < plain.seq_len
+    assert abs(made.length_N.mean() / plain.make("train").length_N.mean() - 1) < 0.005
+    wide = ShortestPath(n_vertices=30, p=0.1, room=600, n_train=50)
+    assert np.array_equal(wide.make("train").tokens_NS[:, : plain.seq_len], plain.make("train").tokens_NS[:50])
+    with pytest.raises(ValueError, match="room=300: its graphs need 387; fewer tokens"):
+        ShortestPath(n_vertices=30, p=0.1, room=300, n_train=1)
+
+
 def test_queries_are_uniform_among_pairs_that_a_path_joins():
     """One graph, a path of four vertices with a chord: of its pairs each is asked as often."""
     out, level = np.zeros(graphs.MOST, np.uint64), np.zeros(graphs.MOST + 1, np.uint64)
@@ -78,7 +177,8 @@ def test_queries_are_uniform_among_pairs_that_a_path_joins():
         out[u] |= np.uint64(1 << v)
         into[v] |= np.uint64(1 << u)
     state = np.array([7], np.uint64)
-    asked = [graphs.query(state, 20, into, level) for _ in range(6000)]  # of 380 pairs 6 are joined: both ways of drawing
+    # of 380 pairs 5 are joined: both ways of drawing
+    asked = [graphs.query(state, np.arange(20), into, level) for _ in range(6000)]
     pairs, counts = np.unique([s * 100 + d for s, d in asked], return_counts=True)
     # 0 to 1 and 2 are one edge off, 0 to 3 two; 1 to 2 one, 1 to 3 two; 2 to 3 one
     assert pairs.tolist() == [1, 2, 101, 102, 201]
@@ -139,6 +239,17 @@ def test_a_size_that_is_not_calibrated_needs_a_probability():
         ShortestPath(n_vertices=24, n_train=10)
     with pytest.raises(ValueError, match="less than or equal to 64"):
         ShortestPath(n_vertices=65, p=0.1, n_train=10)
+
+
+def test_what_cannot_be_is_one_line():
+    with pytest.raises(ValueError, match="labels=20: at least n_vertices=30"):
+        ShortestPath(n_vertices=30, labels=20, n_train=1)
+    with pytest.raises(ValueError, match=r"rewiring=0\.5: graph=.regular. has none; watts_strogatz has"):
+        ShortestPath(n_vertices=30, graph="regular", rewiring=0.5, n_train=1)
+
+
+def test_new_fields_at_their_defaults_rename_nothing():
+    assert canonical(SMALL) == {"kind": "shortest_path", "n_vertices": 9, "p": 0.25, "n_train": 400, "n_test": 200}
 
 
 def test_graphs_that_cannot_be_held_out_are_an_error_and_no_endless_search():

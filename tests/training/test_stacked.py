@@ -12,7 +12,7 @@ from parrots.training.parallel import prepare
 from parrots.training.stacked import groups, obstacle, train_stacked
 from parrots.training.trainer import train
 
-from ..conftest import GRAPHS, MOE, PATH, make
+from ..conftest import GRAPHS, MOE, PATH, SEQUENCES, make
 
 
 def varied(*trials: Trial, model: dict | None = None) -> list[Trial]:
@@ -28,7 +28,8 @@ def four(ffn=None, task=None, model: dict | None = None, **training) -> list[Tri
 
 
 def built(trial: Trial, backend: str) -> Transformer:
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, backend)
+    task = trial.task
+    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, backend, task.input_dim)
     model.initialize(trial.seed)
     return model
 
@@ -70,6 +71,7 @@ CASES = {
     "several answers": {"ffn": MOE, "task": PATH},
     "padding": {"ffn": MOE, "task": GRAPHS, "load_balance": 0.1, "z_loss": 1e-3},
     "padding, dense": {"task": GRAPHS},
+    "vectors": {"ffn": MOE, "task": SEQUENCES},
 }
 
 
