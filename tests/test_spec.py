@@ -72,7 +72,7 @@ def test_a_task_version_is_part_of_the_identity(make_trial, monkeypatch):
         ("model", {"ffn": {"kind": "moe", "d_ff": 8, "n_experts": 2, "top_k": 3}}, "top_k=3: at most n_experts=2"),
         ("model", {"ffn": {"kind": "moe", "d_ff": 8, "n_experts": 2, "top_k": 1}}, "set renormalize=False"),
         ("model", {"ffn": {"kind": "sparse", "d_ff": 8}}, "'dense', 'moe'"),
-        ("task", {"kind": "phone"}, "no task 'phone'; there are length2_path, phonebook"),
+        ("task", {"kind": "phone"}, "no task 'phone'; there are connectivity, cycle, gaussian"),
         ("task", {"n_entries": 0}, "task: n_entries=0: Input should be greater than or equal to 1"),
         ("task", {"n_test": 100}, "n_test=100: at most n_entries=60"),
         ("training", {"lr": -1}, "training.lr=-1: Input should be greater than 0"),

@@ -125,7 +125,7 @@ class ShortestPath(Task):
         made = Examples(np.empty((N, self.seq_len), np.uint8), np.empty(N, np.int32), np.empty(N, np.int32))
         kind = get_args(Graph).index(self.graph)
         how = (self.n_vertices, self.n_labels, self.edge_probability, self.degree, self.rewiring, self.ties == "random")
-        if not graphs.examples(self.data_seed, split == "test", kind, *how, self.most_edges, *made):
+        if not graphs.examples(self.data_seed, split == "test", kind, *how, self.most_edges, *made[:3]):
             raise ValueError(f"n_vertices={self.n_vertices}, p={self.edge_probability:g}: no graph with a path for {split}")
         return made
 
