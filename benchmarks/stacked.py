@@ -24,6 +24,7 @@ from parrots.training.batches import shares
 from parrots.training.optim import adamw
 from parrots.training.parallel import prepare
 
+SMALL = [(32, 1, 4), (32, 8, 4), (128, 1, 4), (128, 8, 4), (32, 1, 32), (32, 8, 32)]  # width, experts, examples a step
 STEPS = 10**6  # more than are ever taken
 
 
@@ -107,7 +108,24 @@ def main() -> None:
             told = (f"{ms['turn']:.2f}", f"{ms['side']:.2f}", f"{ms['turn'] / ms['side']:.2f}")
             table.row(d, n_experts, batch * (group[0].task.seq_len - 1), *told, stacked.worthwhile(group[0], place))
             torch.compiler.reset()
+        table.say("")
+        table.say("Times as fast as one after another, by the number side by side, where a step is small:")
+        table.say("")
+        table.say("| d | E | tokens a step, of one | 2 | 4 | 8 |")
+        table.say("|---|---|---|---|---|---|")
+        for d, n_experts, batch in SMALL:
+            table.row(
+                d, n_experts, 15 * batch, *(f"{gain(d, n_experts, batch, n, place, args.seconds):.2f}" for n in (2, 4, 8))
+            )
+            torch.compiler.reset()
     table.keep(args.out)
+
+
+def gain(d: int, n_experts: int, batch: int, k: int, place: Placement, seconds: float) -> float:
+    """How many times as fast k trials are side by side."""
+    group = trials(d, n_experts, batch, k)
+    ms = medians({"one": alone(group[0], place), "side": side_by_side(group, place)}, seconds)
+    return k * ms["one"] / ms["side"]
 
 
 if __name__ == "__main__":
