@@ -1,10 +1,11 @@
 """Run trials with torch alone: no Ray, no MLflow. How a cell runs on a bare GPU box, under torchrun or under Slurm.
 
-    python -m parrots.run cells.jsonl --out results
+    python -m parrots.run cells.jsonl --out results [--stack auto]
     torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results
 
 A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`parrots plan SWEEP --jsonl` prints them). One
-whose records are there already is passed over, so an interrupted call goes on where it stopped.
+whose records are there already is passed over, so an interrupted call goes on where it stopped. --stack trains cells side by
+side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another.
 """
 
 import argparse
@@ -36,20 +37,41 @@ from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
 from parrots.training import weights
 from parrots.training.parallel import precision, prepare
-from parrots.training.trainer import train
+from parrots.training.stacked import groups, train_stacked
+from parrots.training.trainer import Trained, train
 
 
 def run_trial(trial: Trial, place: Placement) -> Record:
     """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
+    model = initial(trial, place)
+    prepare(model, place)
+    trained = train(model, trial, examples, place)
+    return scored(trial, model, trained, started, time.perf_counter() - began, place)
+
+
+def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
+    """The records of `run_trial` for trials of one shape, trained side by side; seconds of training are each one's share."""
+    began, started = time.perf_counter(), datetime.now(UTC)
+    examples = load(trials[0].task, "train", place.data)
+    models = [initial(trial, place) for trial in trials]
+    each = train_stacked(models, trials, examples, place)
+    share_s = (time.perf_counter() - began) / len(trials)
+    return [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
+
+
+def initial(trial: Trial, place: Placement) -> Transformer:
+    """The model before training, on the device."""
     task = trial.task
     model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
     model.initialize(trial.seed)
-    model.to(place.device)
-    prepare(model, place)
-    trained = train(model, trial, examples, place)
-    measurements = trained.curves
+    return model.to(place.device)
+
+
+def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
+    """What is left to do after training: its own evaluation, the weights, the record. before_s: what the trial took so far."""
+    began, measurements = time.perf_counter(), trained.curves
     if not trained.diverged:
         measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
     if place.weights and not trained.diverged:
@@ -59,7 +81,7 @@ def run_trial(trial: Trial, place: Placement) -> Record:
         "diverged" if trained.diverged else "done",
         measurements,
         started,
-        wall_s=time.perf_counter() - began,
+        wall_s=before_s + time.perf_counter() - began,
         hardware=hardware(place.device),
         reason="\n".join(filter(None, (trained.diverged, *trained.alarms))),
         workers=place.world,
@@ -96,15 +118,17 @@ def evaluate(trial: Trial, asked: Evaluation, place: Placement) -> Record:
     )
 
 
-def finish(cell: Cell, results: Path, place: Placement, about: Mapping[str, Any]) -> Record | None:
+def finish(
+    cell: Cell, results: Path, place: Placement, about: Mapping[str, Any], record: Record | None = None
+) -> Record | None:
     """Train the cell's trial unless it has its record, then evaluate what has none; each is written as soon as it is there.
 
-    about: fields of the records, such as the sweep's name. Of several workers each trains, the first writes and evaluates.
-    Returns the trial's new record.
+    about: fields of the records, such as the sweep's name. record: the trial's new one, if it was trained beside others and is
+    written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
-    record, trial = None, cell.trial
+    trial = cell.trial
     if is_done(cell, results):
-        return None
+        return record
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
@@ -115,6 +139,30 @@ def finish(cell: Cell, results: Path, place: Placement, about: Mapping[str, Any]
             if not evaluation_path(asked.of(trial), results).exists():
                 replace(evaluate(trial, asked, alone), **about).write(results)
     return record
+
+
+def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
+    """Train together those of a stack that have no record; returns what is written, by trial_id.
+
+    Nothing where there is one, or where they fail: then each is run alone, so that only what fails alone has failed.
+    """
+    todo = list({trial.id: trial for trial in stack if not path_of(trial.id, results).exists()}.values())
+    if len(todo) < 2:
+        return {}
+    try:
+        records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
+        return {}
+    for record in records:
+        record.write(results)
+    return {record.trial.id: record for record in records}
+
+
+def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
+    """What a record says of its execution: for which sweep, and which attempt it is."""
+    return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
 
 
 def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
@@ -165,31 +213,38 @@ def check(cells: list[Cell], place: Placement) -> None:
 
 
 def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str) -> int:
-    """Run the cells that are not finished, one after another; returns how many failed. A failure stops none."""
+    """Run the cells that are not finished, stack after stack; returns how many failed. A failure stops none."""
     todo = [cell for cell in cells if not is_done(cell, results)]
     say = print if place.rank == 0 else (lambda *args, **kwargs: None)
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
-    failed = 0
-    for number, cell in enumerate(todo, start=1):
-        trial = cell.trial
-        label = f"[{number}/{len(todo)}] {trial.task.kind} {trial.name}"
-        attempt = 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
-        about: dict[str, Any] = {"sweep": sweep, "attempt": attempt}
-        here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
-        try:
-            record = finish(cell, results, here, about)
-        except Exception as error:
-            record = replace(failure(trial, error, place), **about)
-            failed += 1
-            if place.rank == 0:
-                record.write(results)
-        if record is None:
-            say(f"\r{label} evaluated", flush=True)
-            continue
-        final = {m.metric: m.value for m in record.measurements}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]
-        say(f"\r{label} {record.status} in {record.wall_s:.0f} s  {shown}", flush=True)
+    failed, number = 0, 0
+    for group in groups([cell.trial for cell in todo], place):
+        stack, beside = [todo[i] for i in group], dict[str, Record]()
+        for cell in stack:
+            number += 1
+            label = f"[{number}/{len(todo)}] {cell.trial.task.kind} {cell.trial.name}"
+            here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
+            if cell is stack[0]:
+                beside = side_by_side([cell.trial for cell in stack], results, here, sweep)
+            told = about(cell.trial, results, sweep)
+            try:
+                record = finish(cell, results, here, told, beside.get(cell.trial.id))
+            except Exception as error:
+                record = replace(failure(cell.trial, error, place), **told)
+                failed += 1
+                if place.rank == 0:
+                    record.write(results)
+            say(f"\r{label} {outcome(record)}", flush=True)
     return failed
+
+
+def outcome(record: Record | None) -> str:
+    """A record in a line; None: the trial had its own already."""
+    if record is None:
+        return "evaluated"
+    final = {m.metric: m.value for m in record.measurements}
+    shown = "  ".join(f"{k} {v:.4g}" for k, v in final.items()) if final else record.reason.splitlines()[-1]
+    return f"{record.status} in {record.wall_s:.0f} s  {shown}"
 
 
 class Line:
@@ -205,6 +260,11 @@ class Line:
                 self.alarms = len(at.alarms)
                 print(f"\r{self.label} alarm {self.alarms}: {at.alarms[-1]}")
             print(f"\r{self.label} {at.step / at.steps:4.0%} loss {at.loss:.3f} {rate:,.0f} tokens/s ", end="", flush=True)
+
+
+def how_many(text: str) -> int | None:
+    """A number of trials; None for `auto`."""
+    return None if text == AUTO else positive(text)
 
 
 def positive(text: str) -> int:
@@ -226,6 +286,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--micro-batch", type=positive, help="examples a worker takes at once (default: all of its own)")
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
+    parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
@@ -237,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
             args.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(args.device)
     rank = dist.get_rank() if world > 1 else 0
-    how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile}
+    how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile, "stack": args.stack}
     kept = args.out / "weights" if args.keep == "weights" else None
     place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
     try:

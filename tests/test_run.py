@@ -1,6 +1,7 @@
 """`python -m parrots.run`: trials with torch alone, by one process or under torchrun."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from parrots.frozen import canonical_json
 from parrots.placement import Placement
 from parrots.record import read
-from parrots.run import check
+from parrots.run import check, run_cells
 from parrots.spec import Cell
 
 from .conftest import GRAPHS, MOE, PATH, SEQUENCES, make
@@ -134,3 +135,33 @@ def test_a_missing_file_is_one_line(tmp_path):
     done = run(ALONE, tmp_path / "none.jsonl", tmp_path / "out")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "none.jsonl" in done.stderr
+
+
+def test_cells_side_by_side_leave_the_records_that_they_leave_one_after_another(tmp_path):
+    """A stack of three, a cell of another shape, one that cannot be stacked, and the rest of the first shape."""
+    chooses = make({**MOE, "router": "expert_choice", "renormalize": False})
+    lrs = [make(MOE, lr=lr, weight_decay=lr, seed=seed) for seed, lr in enumerate((1e-2, 3e-3, 2e-2, 1e-3))]
+    path = cells(tmp_path, lrs[0], make(), *lrs[1:], chooses)
+    for folder, more in (("alone", ()), ("stacked", ("--stack", "3")), ("auto", ("--stack", "auto"))):
+        done = run(ALONE, path, tmp_path / folder, *more)
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r"\[./6\]", done.stdout) == [f"[{i}/6]" for i in range(1, 7)]
+        assert not done.stderr
+    one = values(tmp_path / "alone")
+    for folder in ("stacked", "auto"):
+        assert values(tmp_path / folder) == pytest.approx(one, rel=1e-4, abs=1e-5)
+        rows = read(sorted((tmp_path / folder / "records").glob("*"))).to_pylist()
+        assert all(0 < row["train_s"] < row["wall_s"] for row in rows)
+        kept = sorted(p.name for p in (tmp_path / folder / "weights").iterdir())
+        assert kept == sorted(p.name for p in (tmp_path / "alone" / "weights").iterdir())
+
+
+def test_a_stack_that_fails_is_run_one_by_one(tmp_path, monkeypatch, capsys):
+    def full(*args):
+        raise torch.OutOfMemoryError("no room for two")
+
+    monkeypatch.setattr("parrots.run.train_stacked", full)
+    place = Placement(tmp_path / "data", tmp_path / "weights", stack=2)
+    assert run_cells([Cell(trial=make(seed=seed)) for seed in (0, 1)], tmp_path, place, "") == 0
+    assert "2 trials side by side: no room for two; one after another instead" in capsys.readouterr().err
+    assert len(list((tmp_path / "records").iterdir())) == 2

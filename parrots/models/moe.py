@@ -100,6 +100,10 @@ def matmul_by_expert(rows_RI: Tensor, weights_EIO: Tensor, ends_E: Tensor) -> Te
 
     grouped_mm wants rows of a multiple of 16 bytes; odd widths are padded with zeros, which add nothing.
     """
+    if not hasattr(F, "grouped_mm"):
+        raise ValueError(
+            f"backend 'grouped' needs torch 2.10 or newer and this is {torch.__version__}; take 'padded' or 'loop'"
+        )
     unit = 16 // rows_RI.element_size()
     wide_i, wide_o = (-size % unit for size in weights_EIO.shape[1:])
     if wide_i or wide_o:
@@ -193,6 +197,8 @@ BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped, "padded": padd
 
 def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
     """The backend that is fastest for so many rows, as benchmarks/results/moe_ffn-cpu.md has it; elsewhere `grouped`."""
+    if not hasattr(F, "grouped_mm"):  # torch below 2.10
+        return "padded"
     if device != "cpu" or torch.compiler.is_compiling():
         return "grouped"
     each = rows // n_experts

@@ -31,6 +31,7 @@ from parrots.training.trainer import Trained, divergence
 
 # K trials, B examples of one, S tokens, C counted tokens, L layers, G balancing groups of all, E experts
 
+SMALL = 64_000  # tokens of a stack's step times width
 IGNORED = -100  # a target that cross_entropy leaves out
 
 
@@ -53,24 +54,30 @@ def obstacle(trial: Trial, place: Placement) -> str:
 
 
 def worthwhile(trial: Trial, place: Placement) -> int:
-    """How many such trials train faster side by side than one after another, by benchmarks/results/stacked-cpu.md."""
-    return 1
+    """How many such trials to train side by side, by benchmarks/results/stacked-cpu.md: it pays while a stack's step is small.
+
+    On a GPU one, until that has been measured too.
+    """
+    if place.device != "cpu":
+        return 1
+    tokens = trial.training.batch_size * (trial.task.seq_len - 1)
+    return min(8, max(1, SMALL // (tokens * trial.model.d_model)))
 
 
-def groups(trials: Iterable[Trial], place: Placement) -> list[list[Trial]]:
-    """The trials in stacks of at most `place.stack`, each where its first trial stands; what cannot be stacked, alone."""
-    found: list[list[Trial]] = []
-    open_by_shape: dict[str, list[Trial]] = {}
-    for trial in trials:
+def groups(trials: Iterable[Trial], place: Placement) -> list[list[int]]:
+    """Which of the trials go together: stacks of at most `place.stack`, each where its first stands; the others alone."""
+    found: list[list[int]] = []
+    open_by_shape: dict[str, list[int]] = {}
+    for index, trial in enumerate(trials):
         most = worthwhile(trial, place) if place.stack is None else place.stack
         if most == 1 or obstacle(trial, place):
-            found.append([trial])
+            found.append([index])
             continue
         group = open_by_shape.get(shape(trial))
         if group is None or len(group) == most:
             group = open_by_shape[shape(trial)] = []
             found.append(group)
-        group.append(trial)
+        group.append(index)
     return found
 
 
@@ -149,17 +156,24 @@ def together(each: Sequence[Share], device: str) -> MicroBatch:
     A head wants as many counted tokens of each trial. Where one has fewer, a position of its own fills up, with no target.
     """
     K, n_groups = len(each), each[0].n_groups
-    examples = Examples(*(np.concatenate(column) for column in zip(*(share.examples for share in each), strict=True)))
+    examples = joined([share.examples for share in each])
     counted_BS = np.concatenate([share.counted_BS for share in each])
     group_B = np.concatenate([k * n_groups + share.group_B for k, share in enumerate(each)])
     (batch,) = split(Share(examples, counted_BS, group_B, K * n_groups, 0, 0), examples.n, device)
     counted_K = [int(share.counted_BS[:, 1:].sum()) for share in each]
     if len(set(counted_K)) > 1:
         at_KC = pad_sequence(batch.at_C.split(counted_K), batch_first=True, padding_value=-1)
-        own_K1 = torch.arange(K, device=device)[:, None] * (batch.inputs_BS.numel() // K)
+        own_K1 = torch.arange(K, device=device)[:, None] * (batch.inputs_BS.shape[:2].numel() // K)
         targets_KC = pad_sequence(batch.targets_C.split(counted_K), batch_first=True, padding_value=IGNORED)
         batch = batch._replace(at_C=torch.where(at_KC < 0, own_K1, at_KC).flatten(), targets_C=targets_KC.flatten())
     return batch._replace(n_trials=K)
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The rows of all."""
+    tokens_NS, answer_N, length_N = (np.concatenate(column) for column in zip(*(part[:3] for part in parts), strict=True))
+    vectors = [part.vectors_NSI for part in parts if part.vectors_NSI is not None]
+    return Examples(tokens_NS, answer_N, length_N, np.concatenate(vectors) if vectors else None)
 
 
 class StackedAdamW:

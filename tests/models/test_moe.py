@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from parrots.models.config import MoE
-from parrots.models.moe import BACKENDS, SparseFFN, activate, loop
+from parrots.models.moe import BACKENDS, SparseFFN, activate, fastest, loop
 from parrots.models.routers import Routing, softmax_top_k
 
 D, FF = 8, 12
@@ -111,3 +111,11 @@ def test_shared_experts_are_experts_that_every_token_has():
     )
     expected = loop(x_BSD.flatten(0, 1), rows, up_EDU, down_EFD, True)
     torch.testing.assert_close(y_BSD.flatten(0, 1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_older_torch_computes_with_what_it_has(monkeypatch):
+    tensors, k, gated = case(33, 4, 2, True, torch.float32)
+    monkeypatch.delattr(torch.nn.functional, "grouped_mm")
+    assert fastest(64, 8, 128, "cuda") == fastest(64, 8, 128, "cpu") == "padded"
+    with pytest.raises(ValueError, match=r"needs torch 2\.10 or newer"):
+        run(BACKENDS["grouped"], tensors, k, gated)

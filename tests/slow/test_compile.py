@@ -3,7 +3,7 @@
 import pytest
 
 from parrots.placement import Placement
-from parrots.run import run_trial
+from parrots.run import run_stacked, run_trial
 
 from ..conftest import MOE, make
 
@@ -16,3 +16,11 @@ def test_a_compiled_trial_is_the_eager_one(tmp_path, ffn, recompute):
     for one, other in zip(eager, compiled, strict=True):
         assert (one.metric, one.step) == (other.metric, other.step)
         assert one.value == pytest.approx(other.value, rel=1e-4, abs=1e-5), one
+
+
+@pytest.mark.parametrize("ffn", [None, MOE])
+def test_compiled_trials_side_by_side_are_the_eager_ones(tmp_path, ffn):
+    trials = [make(ffn, seed=seed, lr=lr) for seed, lr in ((0, 1e-2), (1, 3e-3))]
+    eager, compiled = (run_stacked(trials, Placement(tmp_path, compile=mode)) for mode in ("", "default"))
+    for one, other in zip(eager, compiled, strict=True):
+        assert [m.value for m in one.measurements] == pytest.approx([m.value for m in other.measurements], rel=1e-4, abs=1e-5)

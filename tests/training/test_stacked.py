@@ -12,7 +12,7 @@ from parrots.training.parallel import prepare
 from parrots.training.stacked import groups, obstacle, train_stacked
 from parrots.training.trainer import train
 
-from ..conftest import GRAPHS, MOE, PATH, make
+from ..conftest import GRAPHS, MOE, PATH, SEQUENCES, make
 
 
 def varied(*trials: Trial, model: dict | None = None) -> list[Trial]:
@@ -28,7 +28,8 @@ def four(ffn=None, task=None, model: dict | None = None, **training) -> list[Tri
 
 
 def built(trial: Trial, backend: str) -> Transformer:
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, backend)
+    task = trial.task
+    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, backend, task.input_dim)
     model.initialize(trial.seed)
     return model
 
@@ -70,6 +71,7 @@ CASES = {
     "several answers": {"ffn": MOE, "task": PATH},
     "padding": {"ffn": MOE, "task": GRAPHS, "load_balance": 0.1, "z_loss": 1e-3},
     "padding, dense": {"task": GRAPHS},
+    "vectors": {"ffn": MOE, "task": SEQUENCES},
 }
 
 
@@ -132,15 +134,23 @@ def test_unstacking_gives_every_model_back():
 def test_groups_are_of_one_shape_in_order_and_of_at_most_so_many(tmp_path):
     small, wide = four(), four(ffn={"kind": "dense", "d_ff": 64})
     trials = [small[0], wide[0], small[1], small[2], wide[1], small[3]]
-    assert groups(trials, Placement(tmp_path)) == [[trial] for trial in trials]
-    assert groups(trials, Placement(tmp_path, stack=8)) == [small, wide[:2]]
-    assert groups(trials, Placement(tmp_path, stack=3)) == [small[:3], wide[:2], small[3:]]
+    assert groups(trials, Placement(tmp_path)) == [[0], [1], [2], [3], [4], [5]]
+    assert groups(trials, Placement(tmp_path, stack=8)) == [[0, 2, 3, 5], [1, 4]]
+    assert groups(trials, Placement(tmp_path, stack=3)) == [[0, 2, 3], [1, 4], [5]]
+
+
+def test_the_rule_stacks_small_steps_and_no_large_ones(tmp_path):
+    place = Placement(tmp_path, stack=None)
+    assert groups([make(batch_size=4, seed=seed) for seed in range(10)], place) == [[0, 1, 2, 3, 4, 5, 6, 7], [8, 9]]
+    assert groups([make(batch_size=1000, seed=seed) for seed in range(3)], place) == [[0], [1], [2]]
+    gpu = Placement(tmp_path, stack=None, device="cuda")
+    assert groups([make(batch_size=4, seed=seed) for seed in range(2)], gpu) == [[0], [1]]
 
 
 @pytest.mark.parametrize("other", [{"batch_size": 10}, {"steps": 21}, {"clip_norm": 0.5}, {"beta1": 0.8}, {"task": PATH}])
 def test_what_else_differs_is_not_stacked(other, tmp_path):
     trials = [make(), make(**other)]
-    assert groups(trials, Placement(tmp_path, stack=2)) == [[trials[0]], [trials[1]]]
+    assert groups(trials, Placement(tmp_path, stack=2)) == [[0], [1]]
     with pytest.raises(ValueError, match="may differ in learning rate"):
         train_stacked([], trials, load(trials[0].task, "train", tmp_path), Placement(tmp_path))
 
@@ -156,7 +166,7 @@ def test_what_else_differs_is_not_stacked(other, tmp_path):
 def test_what_cannot_be_stacked_is_refused_and_grouped_alone(ffn, how, why, tmp_path):
     place, trials = Placement(tmp_path, stack=2, **how), [make(ffn, seed=seed) for seed in (0, 1)]
     assert why in obstacle(trials[0], place)
-    assert groups(trials, place) == [[trials[0]], [trials[1]]]
+    assert groups(trials, place) == [[0], [1]]
     with pytest.raises(ValueError, match=why):
         train_stacked([], trials, load(trials[0].task, "train", tmp_path), place)
 
