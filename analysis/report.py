@@ -167,11 +167,21 @@ def capacities(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
         if claim.metric == "memory_bits":
             for size in ("N_total", "N_active"):
                 parts.append((means / means.index.get_level_values(size)).rename(f"bits per {size}"))
+            parts.append(runs.groupby(["label", "N_total", "N_active"], sort=False).apply(interval).rename("95 % interval"))
             parts.append(runs.groupby(["label", "N_total", "N_active"], sort=False)["exposures"].mean())
     if parts:
         table = pd.concat({part.name: part for part in parts}, axis=1).reset_index().sort_values("N_total")
-        note = "Exposures: how often each entry of the book in which bits were counted was a training example."
+        note = (
+            "Exposures: how often each entry of the book in which bits were counted was a training example. The interval is that "
+            "of the bits over the book's entries, for these weights; it says nothing of other seeds."
+        )
         yield {"title": "phonebook: capacity by each measure", "rows": rows(table), "note": note}
+
+
+def interval(runs: pd.DataFrame) -> str:
+    """The 95 % interval of the bits that these runs hold on average."""
+    middle, half = runs["memory_bits"].mean(), 1.96 * np.sqrt((runs["memory_bits.stderr"] ** 2).sum()) / len(runs)
+    return f"{number(middle - half)} to {number(middle + half)}"
 
 
 def shifts(chosen: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ side that differ in learning rate, weight decay, initial deviation or seed only;
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -212,13 +213,20 @@ def check(cells: list[Cell], place: Placement) -> None:
         raise ValueError(f"--keep none: {asked.trial.task.kind} {asked.trial.name} has evaluations, which need its weights")
 
 
-def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str) -> int:
-    """Run the cells that are not finished, stack after stack; returns how many failed. A failure stops none."""
+def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, begin_for: float = math.inf) -> int:
+    """Run the cells that are not finished, stack after stack; returns how many failed. A failure stops none.
+
+    begin_for: seconds after which none is begun.
+    """
+    last = time.monotonic() + begin_for
     todo = [cell for cell in cells if not is_done(cell, results)]
     say = print if place.rank == 0 else (lambda *args, **kwargs: None)
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
     for group in groups([cell.trial for cell in todo], place):
+        if time.monotonic() > last:
+            say(f"{len(todo) - number} cells left; the same command goes on from here")
+            break
         stack, beside = [todo[i] for i in group], dict[str, Record]()
         for cell in stack:
             number += 1
@@ -287,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
+    parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
@@ -309,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        return 1 if run_cells(cells, args.out, place, args.sweep) else 0
+        return 1 if run_cells(cells, args.out, place, args.sweep, args.begin_for) else 0
     except KeyboardInterrupt:
         print("\nstopped; finished records stay, the same command goes on from here", file=sys.stderr)
         return 130

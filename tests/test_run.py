@@ -83,6 +83,16 @@ def test_a_second_call_runs_nothing_and_an_interrupted_one_goes_on(make_trial, t
     assert set(read([new])["sweep"].to_pylist()) == {"mine"}
 
 
+def test_after_its_time_no_cell_begins_and_the_same_command_goes_on(make_trial, tmp_path):
+    path = cells(tmp_path, make_trial(steps=300), make_trial(seed=1))
+    first = run(ALONE, path, tmp_path / "out", "--begin-for", "1")
+    assert first.returncode == 0
+    assert "1 cells left; the same command goes on" in first.stdout
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 1
+    assert "1 to run" in run(ALONE, path, tmp_path / "out").stdout
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 2
+
+
 def test_a_failing_cell_is_recorded_with_its_reason_and_stops_no_other(make_trial, tmp_path):
     """A folder stands where the first trial's data should be written."""
     bad, good = make_trial(), make_trial(task=PATH)

@@ -37,12 +37,15 @@ def load(task: Task, split: Split, folder: Path) -> Examples:
 def checked(examples: Examples, task: Task, split: Split) -> Examples:
     """The examples, or a ValueError that says what a task's `make` did wrong."""
     what = f"{task.kind}, {split}"
-    if (shape := examples.tokens_NS.shape) != (task.n_examples(split), task.seq_len):
-        raise ValueError(f"{what}: tokens of shape {shape}, not n_examples x seq_len = {task.n_examples(split), task.seq_len}")
+    n, length = examples.tokens_NS.shape
+    if n != task.n_examples(split):
+        raise ValueError(f"{what}: {n} examples, not n_examples={task.n_examples(split)}")
+    if length > task.seq_len:
+        raise ValueError(f"{what}: examples of {length} tokens, beyond the context of seq_len={task.seq_len}")
     if (largest := int(examples.tokens_NS.max())) >= task.vocab_size:
         raise ValueError(f"{what}: a token {largest}, which is not below vocab_size={task.vocab_size}")
-    if (longest := int(examples.length_N.max())) > task.seq_len:
-        raise ValueError(f"{what}: an answer ends at {longest}, beyond the context of seq_len={task.seq_len} tokens")
+    if (longest := int(examples.length_N.max())) > length:
+        raise ValueError(f"{what}: an answer ends at {longest}, beyond the {length} tokens that there are")
     if not (examples.answer_N >= 1).all() or not (examples.answer_N < examples.length_N).all():
         raise ValueError(f"{what}: an example without a prompt or without an answer")
     width = 0 if examples.vectors_NSI is None else examples.vectors_NSI.shape[2]

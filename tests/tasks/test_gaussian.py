@@ -88,7 +88,7 @@ def test_a_small_model_learns_every_label_by_heart(ffn, tmp_path):
     kept = weights.load(trial, weights.path_of(trial.id, tmp_path / "weights"))
     test = load(trial.task, "test", tmp_path)
     with torch.no_grad():
-        said = kept(torch.from_numpy(test.vectors_NSI)).logits[:, -1].argmax(-1).numpy()
+        said = kept(torch.from_numpy(test.inputs())).logits[:, -1].argmax(-1).numpy()
     assert np.array_equal(said, test.tokens_NS[:, -1])
 
 

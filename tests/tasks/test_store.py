@@ -86,9 +86,12 @@ def full(*_):
 
 
 WRONG = {
-    "tokens of shape": lambda e: e._replace(tokens_NS=e.tokens_NS[:, :-1]),
+    "99 examples, not n_examples=100": lambda e: e.take(slice(99)),
+    "examples of 17 tokens, beyond the context of seq_len=16": lambda e: e._replace(
+        tokens_NS=np.pad(e.tokens_NS, ((0, 0), (0, 1)))
+    ),
     "a token 39, which is not below vocab_size=39": lambda e: e._replace(tokens_NS=np.full_like(e.tokens_NS, 39)),
-    "an answer ends at 17, beyond the context of seq_len=16": lambda e: e._replace(length_N=e.length_N + 1),
+    "an answer ends at 17, beyond the 16 tokens that there are": lambda e: e._replace(length_N=e.length_N + 1),
     "without a prompt or without an answer": lambda e: e._replace(answer_N=e.length_N),
     "vectors of width 3, not input_dim=0": lambda e: e._replace(vectors_NSI=np.zeros((100, 15, 3), np.float32)),
 }
