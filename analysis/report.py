@@ -172,8 +172,8 @@ def capacities(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
     if parts:
         table = pd.concat({part.name: part for part in parts}, axis=1).reset_index().sort_values("N_total")
         note = (
-            "Exposures: how often each entry of the book in which bits were counted was a training example. The interval is that "
-            "of the bits over the book's entries, for these weights; it says nothing of other seeds."
+            "Exposures: how often each entry of the book in which bits were counted was a training example. The interval is "
+            "that of the bits over the book's entries, for these weights; it says nothing of other seeds."
         )
         yield {"title": "phonebook: capacity by each measure", "rows": rows(table), "note": note}
 
