@@ -89,7 +89,7 @@ def plan(sweep: str, scale: str | None, results: Path, slots: int, jsonl: bool) 
     show(table)
     out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in made.cells):.2e} FLOPs in all")
     steps = sum(cell.trial.training.steps for cell in made.cells)
-    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.1f} device-hours. No GPU is calibrated.")
+    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours. No GPU is calibrated.")
     if search := found.search:
         out.print(
             f"search: {len(search.arms)} arms, each {len(search.listed)} listed sizes and then at most {search.at_most} from "

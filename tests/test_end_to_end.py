@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from parrots.placement import Placement
 from parrots.record import path_of, read
 from parrots.run import run_trial
+from sweeps.search import reached_in
 from sweeps.spec import find
 from sweeps.tracking import store_uri
 
@@ -128,3 +129,62 @@ def test_a_lost_record_is_the_only_one_made_again_and_equals_the_lost_one(first,
 
 def test_nothing_of_ray_is_left_running(first, here):
     assert not processes("ray::", here)
+
+
+SEARCHING = '''"""A search, and models asked besides what they were trained on."""
+
+from analysis.claims import Predicts, Threshold
+from parrots.spec import Evaluation
+from sweeps.search import Capacity
+from sweeps.spec import Sweep, grid, union
+
+MODEL = {"d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "init_std": 0.2, "ffn": {"kind": "dense", "d_ff": 16}}
+TRAINING = {"batch_size": 10, "lr": 2e-2, "steps": 20}
+BOOK = {"kind": "phonebook", "n_entries": 8, "n_test": 1}
+GRAPHS = {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 200, "n_test": 40}
+KNOWN = Threshold(axis="task.n_entries", metric="exact_match", target=0.5)
+
+
+def sweep(scale):
+    arms = [cell.trial for cell in grid({"model": MODEL, "task": BOOK, "training": TRAINING}, {"seed": [0, 1]})]
+    asked = [Evaluation(name="seen", task=GRAPHS, split="train"), Evaluation(name="ring", task={**GRAPHS, "graph": "regular"})]
+    return Sweep(
+        claims=[
+            Predicts(
+                name="size", statement="s", task="phonebook", metric="entries_50", threshold=KNOWN, form="power",
+                predictor="N_total", rival="N_active",
+            )
+        ],
+        search=Capacity(arms=arms, low=4, high=64, exposures=400, target=0.5, precision=1.5, listed=[8]),
+        cells=union(grid({"model": MODEL, "task": GRAPHS, "training": TRAINING}, {}, evaluations=asked)),
+    )
+'''
+
+
+def test_a_search_ends_enclosed_and_models_are_asked_besides(tmp_path):
+    """Each arm of the search has a size that reached the target and one above it that did not, within the precision."""
+    (tmp_path / "searching.py").write_text(SEARCHING)
+    done = parrots("run", "searching.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = find(str(tmp_path / "searching.py"))
+    results = tmp_path / "results"
+    reached = reached_in(results, found.search)
+    for arm in found.search.arms:
+        walk = found.search.walk(arm, reached)
+        sizes = {trial.task.n_entries: reached(trial) for trial in walk.asked}
+        assert walk.next is None
+        assert sizes.keys() >= {8}
+        largest = max(size for size, known in sizes.items() if known)
+        assert largest == 64 or min(size for size in sizes if size > largest) <= max(1.5 * largest, largest + 1)
+    (graphs,) = found.cells
+    asked = {path.stem for path in (results / "evaluations").iterdir()}
+    assert asked == {one.of(graphs.trial) for one in graphs.evaluations}
+    page = (results / "reports" / "searching" / "report.html").read_text()
+    assert "entries_50, read off task.n_entries" in page
+    assert "shortest_path: ring/valid_path" in page
+    client = MlflowClient(store_uri(results))
+    (experiment,) = (one for one in client.search_experiments() if one.name == "parrots/shortest_path")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert {"seen/exact_match", "ring/valid_path", "exact_match"} <= run.data.metrics.keys()
+    again = parrots("run", "searching.py", cwd=tmp_path)
+    assert "all done" in again.stdout

@@ -2,7 +2,8 @@
 
 Attention adds up what the neighbours of s say and what those of d say, in `width` numbers. Two sets of neighbours that say the
 same are not told apart by anything that follows, so the best of all read-outs can be computed: a majority among the graphs that
-look alike. That takes the place of every number of experts.
+look alike. That takes the place of every number of experts. It is a look at some embeddings, the same for neighbours of s and
+of d and summed with equal weights; the theorem is on all.
 """
 
 # B graphs, V vertices between s and d, W width

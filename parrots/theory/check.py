@@ -106,12 +106,12 @@ class Sizes:
     draws: int = 3
     sequences: int = 10_000
     tokens: int = 4
-    experts: tuple[int, ...] = (2, 4, 10, 25, 50, 100, 200, 400, 1000, 2500)
+    experts: tuple[int, ...] = (4, 10, 25, 50, 100, 200, 400, 1000)
     routed: int = 100_000
     routed_width: int = 64
-    routed_experts: tuple[int, ...] = (16, 32, 100, 316, 1000)
-    bits: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 16)
-    bits_vectors: int = 4000
+    routed_experts: tuple[int, ...] = (16, 32, 100, 316)
+    bits: tuple[int, ...] = (1, 2, 3, 4, 8)
+    bits_vectors: int = 3000
     growth: tuple[int, ...] = (500, 1000, 2000, 4000, 8000, 16_000)
     points: int = 18
     """For which every labeling is sought."""

@@ -96,7 +96,7 @@ def attended(attention: Attention, x_BSD: Tensor) -> Tensor:
 
 def route(router_ED: Tensor, x_BD: Tensor) -> Tensor:
     """(B,) the expert with the largest inner product."""
-    return torch.cat([(x @ router_ED.T).argmax(1) for x in x_BD.split(CHUNK)])
+    return torch.cat([(x @ router_ED.T).argmax(1) for x in x_BD.split(4 * CHUNK)])
 
 
 def memorize(x_BD: Tensor, y_B: Tensor, variance: float, expert_B: Tensor, E: int) -> Experts:

@@ -35,7 +35,10 @@ def lemmas(sizes: Sizes, seed: int) -> Part:
         "lower bound over the smallest squared norm (C.6, C.7)": max(r["norm_low"] / r["smallest_norm"] for r in rows),
         "largest inner product over its bound (C.8)": max(r["largest_inner"] / r["inner_bound"] for r in rows),
     }
-    chance = f"each bound may be exceeded with probability {tails.DELTA:.0%} a draw"
+    chance = (
+        "our reading of C.6 to C.8: tails over all n vectors and all pairs, by Laurent & Massart and Chernoff; each may be "
+        f"exceeded with probability {tails.DELTA:.0%} a draw"
+    )
     for statement, worst in room.items():
         part.at_most(statement, worst, 1, len(rows), chance)
     right, tight = settled(rows, "per_log", "wrong"), settled(rows, "per_log", "leaks")

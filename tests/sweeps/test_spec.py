@@ -1,8 +1,12 @@
 import itertools
+import runpy
+from pathlib import Path
 
 import pytest
 
 from analysis.claims import Predicts
+from analysis.contrast import field_of
+from sweeps import paper
 from sweeps.spec import Cell, Sweep, documents, find, grid, laid_over, load, union
 
 from ..conftest import BOOK, MOE
@@ -12,6 +16,11 @@ BASE = {
     "task": BOOK,
     "training": {"steps": 20, "batch_size": 20, "lr": 1e-2},
 }
+
+
+def scales(name: str) -> tuple[str, ...]:
+    return runpy.run_path(str(Path(paper.__path__[0]) / f"{name}.py"))["SCALES"]
+
 
 DOCUMENT = '''"""A sweep of mine.
 
@@ -204,3 +213,27 @@ def test_a_cell_needs_a_worker():
     (cell,) = grid(BASE, {"model.ffn": [MOE]})
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         Cell(trial=cell.trial, workers=0)
+
+
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in documents() for scale in scales(name)])
+def test_every_scale_of_every_document_expands_to_what_can_be_decided(name, scale):
+    """Its manifest gives it back, and each claim finds the fields of the trials that it asks about."""
+    found = find(name, scale)
+    assert found.claims
+    assert Sweep.model_validate_json(found.model_dump_json()) == found
+    trials = [cell.trial.model_dump() for cell in found.cells]
+    for claim in found.claims:
+        asked = [*claim.where, *([claim.threshold.axis] if claim.threshold else [])]
+        asked += [claim.field, *claim.matched] if claim.kind == "contrast" else []
+        about = [trial for trial in trials if trial["task"]["kind"] == claim.task]
+        for field in asked:
+            assert any(field_of(trial, field) is not None for trial in about), (claim.name, field)
+        for field, value in claim.where.items():
+            assert any(field_of(trial, field) == value for trial in about), (claim.name, field)
+
+
+def test_the_papers_grid_of_phone_books_has_its_1232_trials():
+    cells = find("figure4a", "paper").cells
+    assert len({cell.trial.id for cell in cells}) == 1232
+    assert {cell.trial.training.batch_size for cell in cells} == {32}
+    assert {round(cell.trial.training.steps * 32 / cell.trial.task.n_entries) for cell in cells} == {2, 5, 10, 15}

@@ -1,0 +1,99 @@
+"""Which router: learned, hashed or random, one expert a token or four, at equal active and total expert parameters.
+
+Claim      Memory does not care who chooses the expert: hash and random routers store within 0.05 in log10 of what a learned one
+           does. On paths a learned router is better than a hashed one.
+Command    parrots run routing
+Cost       laptop: 6 routers x 3 seeds x 2 tasks, about 25 minutes on two cores.
+Expected   Nothing is published: a reviewer of arXiv 2410.19034 asked for it. docs/LOG.md has our runs.
+
+Every model has 128 wide of experts and 32 of them active: top-1 of 4 x 32, top-2 of 8 x 16, top-4 of 16 x 8; hash, random
+and expert choice are top-2's. The learned router's own matrix is all that they do not share.
+"""
+
+from typing import Any
+
+from analysis.claims import Contrast
+from sweeps.spec import Sweep, grid, union
+
+SCALES = ("laptop", "smoke")
+
+TOP_2: dict[str, Any] = {"kind": "moe", "d_ff": 16, "n_experts": 8, "top_k": 2}
+ROUTERS: list[dict[str, Any]] = [
+    {**TOP_2, "d_ff": 32, "n_experts": 4, "top_k": 1, "renormalize": False},
+    TOP_2,
+    {**TOP_2, "d_ff": 8, "n_experts": 16, "top_k": 4},
+    {**TOP_2, "router": "hash"},
+    {**TOP_2, "router": "random"},
+    {**TOP_2, "router": "expert_choice", "renormalize": False},
+]
+
+
+def against_learned(task: str, metric: str, form: str, router: str, side: str, margin: float) -> Contrast:
+    """A router beside top-2 of the same experts."""
+    relation = {"equal": f"is within {margin:g} of", "below": "is worse than"}[side]
+    return Contrast.model_validate(
+        {
+            "name": f"{task}-{router}",
+            "statement": f"{task}: {router} {relation} a learned router",
+            "task": task,
+            "metric": metric,
+            "form": form,
+            "where": {"model.ffn.top_k": 2},
+            "field": "model.ffn.router",
+            "value": router,
+            "other": "top_k",
+            "matched": ["seed"],
+            "side": side,
+            "margin": margin,
+        }
+    )
+
+
+def against_top_2(task: str, metric: str, form: str, k: int, margin: float) -> Contrast:
+    """As many parameters in fewer or more experts, beside top-2."""
+    return Contrast.model_validate(
+        {
+            "name": f"{task}-top{k}",
+            "statement": f"{task}: top-{k} is within {margin:g} of top-2",
+            "task": task,
+            "metric": metric,
+            "form": form,
+            "where": {"model.ffn.router": "top_k"},
+            "field": "model.ffn.top_k",
+            "value": k,
+            "other": 2,
+            "matched": ["seed"],
+            "side": "equal",
+            "margin": margin,
+        }
+    )
+
+
+BOOK, PATH = ("phonebook", "memory_bits", "power"), ("shortest_path", "exact_match", "logistic")
+CLAIMS = (
+    *(against_learned(*BOOK, router, "equal", 0.05) for router in ("hash", "random", "expert_choice")),
+    *(against_top_2(*BOOK, k, 0.05) for k in (1, 4)),
+    *(against_learned(*PATH, router, "below", 0.0) for router in ("hash", "random")),
+    against_learned(*PATH, "expert_choice", "equal", 0.05),
+    *(against_top_2(*PATH, k, 0.05) for k in (1, 4)),
+)
+
+
+def sweep(scale: str) -> Sweep:
+    """laptop: the question. smoke: every part of the way in a few steps."""
+    smoke = scale == "smoke"
+    seeds = [0, 1] if smoke else [0, 1, 2]
+    book_steps, path_steps, entries = (20, 20, 100) if smoke else (6250, 2500, 1000)
+    training: dict[str, Any] = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "lr": 1e-2}
+    book: dict[str, Any] = {
+        "model": {"d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "init_std": 0.25},
+        "task": {"kind": "phonebook", "n_entries": entries, "n_test": entries},
+        "training": {**training, "steps": book_steps, "batch_size": 32},
+    }
+    path: dict[str, Any] = {
+        "model": {"d_model": 16, "n_layers": 3, "n_heads": 2, "n_kv_heads": 2, "init_std": 0.1},
+        "task": {"kind": "shortest_path", "n_vertices": 8, "p": 0.22, "n_train": 64 * path_steps},
+        "training": {**training, "steps": path_steps, "batch_size": 64},
+    }
+    axes: dict[str, Any] = {"model.ffn": ROUTERS, "seed": seeds}
+    return Sweep(claims=CLAIMS, keep="none", cells=union(grid(book, axes), grid(path, axes)))
