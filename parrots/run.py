@@ -97,7 +97,7 @@ def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, plac
     examples = examples.take(slice(asked.at_most))
     model.eval()
     with precision(trial.training, place):
-        scores = score(model, examples, place)
+        scores = score(model, examples, place, asked.task.routed)
         if asked.task.decoded:
             stop = asked.task.vocabulary.index("<eos>")
             scores = scores._replace(decoded_NS=answer(model, examples, asked.task.decoded, stop, place))

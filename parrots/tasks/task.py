@@ -64,6 +64,8 @@ class Scores(NamedTuple):
     """Whether the most probable token is the given one; True at the first position."""
     decoded_NS: np.ndarray | None = None
     """What the model says after each prompt, token by token, as far as `Task.decoded`; None where that is 0."""
+    expert_NSL: np.ndarray | None = None
+    """The expert that each token but the last is sent to first, in each layer (no layers: dense); None unless `Task.routed`."""
 
 
 class Task(Frozen):
@@ -89,6 +91,11 @@ class Task(Frozen):
     def seq_len(self) -> int:
         """S, the tokens of the longest example; a model reads at most S - 1 of them."""
         raise NotImplementedError
+
+    @property
+    def routed(self) -> bool:
+        """Whether the scores ask which experts tokens are sent to."""
+        return False
 
     @property
     def input_dim(self) -> int:
