@@ -31,11 +31,11 @@ class TheoryReport:
 
 
 def write(parts: Sequence[dict[str, Any]], results: Path, command: str, made_by: dict[str, Any]) -> TheoryReport:
-    """Write the report of these parts into `results/reports/theory`.
+    """Write the report of these parts into `results/reports/theorems`.
 
     made_by: hardware, commit, versions, seconds, seed and scale, for the last paragraph.
     """
-    folder = results / "reports" / "theory"
+    folder = results / "reports" / "theorems"
     findings = pd.DataFrame([{"title": part["title"], **finding} for part in parts for finding in part["findings"]])
     tables = {name: pd.DataFrame(rows) for part in parts for name, rows in part["tables"].items()}
     pictures = [{"name": n, "caption": text, "svg": save(figure, n, folder)} for n, text, figure in figures(tables)]

@@ -22,7 +22,7 @@ def parts() -> list[dict]:
 def test_the_verb_writes_a_report_with_every_number(tmp_path, capsys):
     assert main(["theory", "--scale", "smoke", "--results", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    folder = tmp_path / "reports" / "theory"
+    folder = tmp_path / "reports" / "theorems"
     assert f"report: {folder / 'report.html'}" in said
     html = (folder / "report.html").read_text()
     assert "All that ought to hold holds" in html
@@ -62,7 +62,7 @@ def test_what_ought_to_hold_and_does_not_fails_and_is_told(tmp_path, parts, monk
     monkeypatch.setattr(report, "figures", lambda tables: iter(()))
     assert main(["theory", "--results", str(tmp_path)]) == 1
     assert "3.3: wrong answers <of> it is 3, where it should be at most 0 (n = 10)." in capsys.readouterr().out
-    html = (Path(tmp_path) / "reports" / "theory" / "report.html").read_text()
+    html = (Path(tmp_path) / "reports" / "theorems" / "report.html").read_text()
     assert "What ought to hold and does not" in html
     assert "<of>" not in html
 
