@@ -1,20 +1,15 @@
 """The command `parrots`. Verbs import what is heavy when they are called, so that a plan never waits for torch or ray."""
 
-import fcntl
 import os
 import shlex
 import signal
-import sqlite3
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -23,23 +18,19 @@ from rich.table import Table
 
 from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
-from parrots.models.published import mixture_of_parrots, optimal_sparsity
 from parrots.provenance import commit, cores, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
+from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.plan import Plan, longest_first, search_s
 from sweeps.plan import plan as make_plan
+from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
 from sweeps.watch import Watch, clock
 
 if TYPE_CHECKING:
     from analysis.report import Report
-
-LOOPBACK = "127.0.0.1"
-FOLDERS = ("records", "evaluations", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
-
-out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 sweep_argument = click.argument("sweep")
 scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
@@ -105,23 +96,6 @@ def plan_of(found: Sweep, results: Path, slots: int) -> Plan:
     return make_plan(found.asked(results), ledger.read(results), slots, more)
 
 
-def show(table: Table) -> None:
-    """Print a table at its own width: on a narrow terminal lines wrap, and no digit is lost."""
-    natural = out.measure(table, options=out.options.update(max_width=10_000)).maximum
-    Console(file=out.file, width=max(natural, out.width), highlight=False, markup=False).print(table)
-
-
-def summary(made: Plan) -> str:
-    """How much of a plan is done and how long the rest will take."""
-    states = Counter(made.states.values())
-    missing = len(made.cells) - states["done"]
-    if not missing:
-        return f"{len(made.cells)} cells, all done"
-    failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
-    done = f"{len(made.cells)} cells, {states['done']} done"
-    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slot{'s' * (made.slots > 1)}"
-
-
 @cli.command()
 @click.argument("sweep", required=False)
 @scale_option
@@ -146,21 +120,6 @@ def count(sweep: str | None, scale: str | None, paper: bool) -> None:
         table.add_row(trial.task.kind, trial.model.name, *groups, *sizes)
     show(table)
     out.print("N_total and N_active leave out embedding and head. FLOPs are those of a training step, forward and backward.")
-
-
-def count_published() -> None:
-    """The models of the papers and their sizes in millions, in each paper's own convention."""
-    for title, models in (
-        ("Mixture of Parrots (arXiv 2410.19034): with one vocabulary matrix of 32,000, without norms", mixture_of_parrots()),
-        ("Optimal Sparsity (arXiv 2508.18672): with two vocabulary matrices of 99,600", optimal_sparsity()),
-    ):
-        table = Table(title=title, title_justify="left", box=None, header_style="bold")
-        table.add_column("model", no_wrap=True)
-        for name in ("total, M", "active, M", "printed as"):
-            table.add_column(name, justify="right")
-        for one in models:
-            table.add_row(one.label, f"{one.total:,.1f}", f"{one.active:,.1f}", one.printed)
-        show(table)
 
 
 @cli.command()
@@ -281,31 +240,6 @@ def theory(results: Path, seed: int, scale: str) -> int:
     return say_theory([asdict(part) for part in parts], results, shlex.join(words), made_by)
 
 
-def say_theory(parts: list[dict[str, Any]], results: Path, command: str, made_by: dict[str, Any]) -> int:
-    """Write and show the theory's findings; returns the exit code."""
-    from analysis.theory import shown, write
-
-    written = write(parts, results, command, made_by)
-    table = Table(box=None, header_style="bold")
-    table.add_column("theorem", no_wrap=True)
-    table.add_column("statement")
-    for name in ("measured", "should be", "n"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for part in parts:
-        for finding in part["findings"]:
-            row = shown(finding)
-            table.add_row(part["theorem"], *(row[key] for key in ("statement", "measured", "bound", "n", "verdict")))
-    show(table)
-    for heading, lines in (("ought to hold and does not", written.failed), ("bounds that are broken", written.broken)):
-        if lines:
-            out.print(heading, style="bold")
-        for line in lines:
-            out.print(f"  {line}")
-    out.print(f"report: {written.html}")
-    return 1 if written.failed else 0
-
-
 @cli.command()
 @click.argument("trial_id")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -371,37 +305,6 @@ def write_report(found: Sweep, results: Path) -> "Report":
     )
 
 
-def say(written: "Report") -> None:
-    """A report's short table, verdicts and whereabouts."""
-    from analysis.report import number
-
-    for task, rows in written.cells.groupby("task", sort=False):
-        table = Table(title=str(task), title_justify="left", box=None, header_style="bold")
-        shown = [c for c in rows.dropna(axis=1, how="all").columns if c not in ("task", "d_ff", "n_experts", "kind")]
-        for column in shown:
-            table.add_column(column, justify="left" if column == "label" else "right")
-        for values in rows[shown].itertuples(index=False):
-            table.add_row(*map(number, values))
-        show(table)
-        out.print()
-    for decision in written.decisions:
-        out.print(decision.headline, style="bold")
-        out.print(f"  {decision.evidence}")
-    out.print(f"report: {written.html}")
-
-
-def say_failures(found: Sweep, cells: Sequence[Cell], books: ledger.Ledger) -> None:
-    """Each cell that has failed and has no record, with the last line of its last attempt's reason."""
-    from parrots.record import read
-
-    failed = [cell for cell in cells if books.state(cell) == "failed"]
-    if failed:
-        out.print(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{found.command}` tries again")
-    for cell in failed:
-        reason = read(books.failures[cell.trial.id][-1:])["reason"][0].as_py().splitlines()[-1]
-        out.print(f"  {cell.trial.task.kind} {cell.trial.name}: attempt {books.attempts(cell.trial.id)}, {reason}")
-
-
 def again(sweep: str, scale: str | None, results: Path) -> str:
     """The command line that runs this sweep into these results."""
     words = ["parrots", "run", sweep]
@@ -410,53 +313,9 @@ def again(sweep: str, scale: str | None, results: Path) -> str:
     return shlex.join(words)
 
 
-def writable(results: Path) -> None:
-    """ValueError unless files can be made in the results folder and those in it, which are made if need be."""
-    for folder in (results, *(results / name for name in FOLDERS)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise ValueError(f"cannot write to {folder} ({error.strerror}); name another folder with --results") from error
-
-
-@contextmanager
-def lock(results: Path) -> Iterator[None]:
-    """Keep other runs out of this results folder. ValueError if one is at work there."""
-    with (results / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another `parrots run` is at work in {results}; wait for it, or name another folder") from error
-        yield
-
-
 def interrupt(*_: object) -> None:
     """End as Ctrl-C does: what a scheduler or a container sends."""
     raise KeyboardInterrupt
-
-
-def free(port: int) -> None:
-    """ValueError if somebody listens on this port of the loopback address."""
-    with socket(AF_INET, SOCK_STREAM) as probe:
-        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise ValueError(f"port {port} is in use; name another with --port") from error
-
-
-def unlocked(database: Path) -> None:
-    """ValueError if another process holds MLflow's SQLite store locked."""
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(database, timeout=5)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("SELECT count(*) FROM experiments")
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"MLflow's store {database} cannot be used ({error}); end what holds it and try again") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

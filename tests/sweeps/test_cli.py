@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from parrots.record import path_of
-from sweeps.cli import lock, main, writable
+from sweeps.cli import main
+from sweeps.guard import lock, writable
 from sweeps.spec import find
 from sweeps.tracking import Store
 
@@ -105,7 +106,9 @@ def test_count_adds_up_and_prints_the_papers_own_labels(capsys):
 
 
 def test_a_narrow_terminal_loses_no_digit(monkeypatch):
-    monkeypatch.setattr("sweeps.cli.out", Console(file=(text := StringIO()), width=60, markup=False, soft_wrap=True))
+    narrow = Console(file=(text := StringIO()), width=60, markup=False, soft_wrap=True)
+    for module in ("cli", "say"):
+        monkeypatch.setattr(f"sweeps.{module}.out", narrow)
     assert main(["plan", "quickstart"]) == 0
     assert "…" not in text.getvalue()
     assert "222,528" in text.getvalue()

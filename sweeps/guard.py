@@ -1,0 +1,56 @@
+"""What a verb makes sure of before it begins: that it may write, that it is alone, that a port and a store are free."""
+
+import fcntl
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+
+LOOPBACK = "127.0.0.1"
+FOLDERS = ("records", "evaluations", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
+
+
+def writable(results: Path) -> None:
+    """ValueError unless files can be made in the results folder and those in it, which are made if need be."""
+    for folder in (results, *(results / name for name in FOLDERS)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ValueError(f"cannot write to {folder} ({error.strerror}); name another folder with --results") from error
+
+
+@contextmanager
+def lock(results: Path) -> Iterator[None]:
+    """Keep other runs out of this results folder. ValueError if one is at work there."""
+    with (results / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"another `parrots run` is at work in {results}; wait for it, or name another folder") from error
+        yield
+
+
+def free(port: int) -> None:
+    """ValueError if somebody listens on this port of the loopback address."""
+    with socket(AF_INET, SOCK_STREAM) as probe:
+        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise ValueError(f"port {port} is in use; name another with --port") from error
+
+
+def unlocked(database: Path) -> None:
+    """ValueError if another process holds MLflow's SQLite store locked."""
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=5)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT count(*) FROM experiments")
+    except sqlite3.DatabaseError as error:
+        raise ValueError(f"MLflow's store {database} cannot be used ({error}); end what holds it and try again") from error
