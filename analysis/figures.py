@@ -27,7 +27,14 @@ SIZES = {
     "N_active": "active parameters N_active",
     "test_loss": "test loss (nats a token)",
 }
-METRICS = {"memory_bits": "book held in the weights (bits)", "exact_match": "exact match (share of right answers)"}
+METRICS = {
+    "memory_bits": "book held in the weights (bits)",
+    "exact_match": "exact match (share of right answers)",
+    "valid_path": "valid shortest path (share of answers)",
+    "entries_90": "largest book known to 90 % (entries)",
+    "entries_listed": "largest listed book known to 90 % (entries)",
+    "critical_width": "critical width",
+}
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -61,7 +68,8 @@ def caption(claim: Claim) -> str:
     """What a claim's figure shows."""
     what = METRICS.get(claim.metric, claim.metric)
     return (
-        f"{claim.task}: {what} against total parameters, active parameters (both without embedding and head) and loss. "
+        f"{claim.task}: {what} against total and active parameters (both without embedding and head)"
+        f"{'' if claim.threshold else ' and loss'}. "
         "A small mark is a run, a large one the mean over seeds; the line is the fit with its 95 % bootstrap band."
     )
 
@@ -70,10 +78,12 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Figure:
     """The claim's metric against either size and against loss, side by side."""
     claim, found = decision.claim, decision.found
     runs = usable(runs, claim.metric, claim.form)
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(12, 4.2), sharey=True)
-    for panel, (size, label) in zip(panels, SIZES.items(), strict=True):
+    # what is read off an axis has no loss of its own
+    sizes = [size for size in SIZES if size != "test_loss" or (claim.threshold is None and runs[size].notna().all())]
+    figure, panels = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 4.2), sharey=True)
+    for panel, size in zip(panels, sizes, strict=True):
         marks(panel, runs, size, claim.metric)
-        panel.set_xlabel(label)
+        panel.set_xlabel(SIZES[size])
         panel.set_xscale("log")
         panel.margins(x=0.12)
         if claim.form == "power":
@@ -91,7 +101,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Figure:
     figure.suptitle(decision.headline, x=0.01, ha="left", fontweight="bold")
     figure.canvas.draw()  # lays out, so that names find their room
     figure.set_layout_engine("none")
-    for panel, size in zip(panels, SIZES, strict=True):
+    for panel, size in zip(panels, sizes, strict=True):
         names(panel, runs, size, claim.metric)
     return figure
 

@@ -135,13 +135,12 @@ def sensitivity(decision: Decision, frame: pd.DataFrame) -> list[tuple[str, str]
 
 def thresholds(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
     """A table for each claim whose metric is read off an axis: what was read, and where it could not be."""
-    for claim in claims:
-        if claim.threshold is None:
-            continue
+    for claim in {claim.metric: claim for claim in claims if claim.threshold}.values():
+        assert claim.threshold
         read = readings(subject(claim, chosen), claim.threshold)
         if len(read):
             value = read["value"].where(read["censored"] == "", read["censored"])
-            shown = read[["label", "N_total", "N_active", "seed", "lr"]].assign(
+            shown = read[["label", "N_total", "N_active", "seed"]].assign(
                 **{claim.metric: value, "misses below": read["failed_below"]}
             )
             note = (
@@ -236,6 +235,8 @@ def render(template: str, view: dict[str, Any]) -> str:
 def number(value: Any) -> str:
     """A value as a table shows it: counts with separators, measures to three digits, text as it is."""
     if isinstance(value, float):
+        if value != value:
+            return "none"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     if isinstance(value, int) or re.fullmatch(r"int\d+", type(value).__name__):
         return f"{value:,}"
