@@ -4,6 +4,7 @@ Written from the records alone, as one HTML file that opens offline, as Markdown
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -235,7 +236,7 @@ def render(template: str, view: dict[str, Any]) -> str:
 def number(value: Any) -> str:
     """A value as a table shows it: counts with separators, measures to three digits, text as it is."""
     if isinstance(value, float):
-        if value != value:
+        if math.isnan(value):
             return "none"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     if isinstance(value, int) or re.fullmatch(r"int\d+", type(value).__name__):
