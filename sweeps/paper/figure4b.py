@@ -3,7 +3,7 @@
 Claim      Experts do not help: active parameters foretell accuracy better than total ones, and an inactive parameter is worth
            at most 0.2 active ones.
 Command    parrots run figure4b [--scale laptop|h200|paper|smoke]
-Cost       laptop: 14 models on graphs of 8 vertices, under 30 minutes on two cores. paper: 50 vertices, 1e6 training graphs,
+Cost       laptop: 14 models on graphs of 8 vertices, 14 minutes on two cores. paper: 50 vertices, 1e6 training graphs,
            four learning rates, four lengths of training.
 Expected   The paper: an MoE is as good as the dense model of its width, whatever its experts. docs/LOG.md has our runs.
 
