@@ -18,7 +18,7 @@ from rich.table import Table
 
 from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
-from parrots.provenance import commit, cores, processor, versions
+from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
@@ -27,22 +27,11 @@ from sweeps.plan import plan as make_plan
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
+from sweeps.verbs.options import results_option, scale_option, slots_option, sweep_argument
 from sweeps.watch import Watch, clock
 
 if TYPE_CHECKING:
     from analysis.report import Report
-
-sweep_argument = click.argument("sweep")
-scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
-slots_option = click.option("--slots", type=click.IntRange(min=1), default=cores, help="Trials at once.  [default: one a core]")
-results_option = click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="results",
-    envvar="PARROTS_RESULTS",
-    show_default=True,
-    help="Folder of records, reports and MLflow's store; also $PARROTS_RESULTS.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -1,0 +1,1 @@
+"""The verbs of `parrots` by topic; sweeps/cli.py attaches them."""
