@@ -22,12 +22,13 @@ from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
+from sweeps.narrow import Narrowing
 from sweeps.plan import Plan, longest_first, search_s
 from sweeps.plan import plan as make_plan
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
-from sweeps.verbs.options import results_option, scale_option, slots_option, sweep_argument
+from sweeps.verbs.options import narrowing_options, results_option, scale_option, slots_option, sweep_argument
 from sweeps.watch import Watch, clock
 
 if TYPE_CHECKING:
@@ -47,10 +48,16 @@ def cli() -> None:
 @scale_option
 @results_option
 @slots_option
+@narrowing_options
 @click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
-def plan(sweep: str, scale: str | None, results: Path, slots: int, jsonl: bool) -> None:
+@click.option("--manifest", is_flag=True, help="Print the expanded sweep as JSON, which `parrots run FILE.json` runs.")
+def plan(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, jsonl: bool, manifest: bool) -> None:
     """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
-    found = find(sweep, scale)
+    found = narrowing.of(find(sweep, scale))
+    if manifest:
+        command = again(sweep, scale, Path("results"), narrowing)
+        click.echo(found.model_copy(update={"command": command}).text(), nl=False)
+        return
     if jsonl:
         for cell in found.asked(results):
             click.echo(canonical_json(cell.model_copy(update={"workers": 1})))
@@ -88,15 +95,16 @@ def plan_of(found: Sweep, results: Path, slots: int) -> Plan:
 @cli.command()
 @click.argument("sweep", required=False)
 @scale_option
+@narrowing_options
 @click.option("--paper", is_flag=True, help="The published models instead, beside the sizes that the papers print.")
-def count(sweep: str | None, scale: str | None, paper: bool) -> None:
+def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: bool) -> None:
     """Show the parameters of each model of SWEEP by group, and its FLOPs a token."""
     if paper:
         count_published()
         return
     if sweep is None:
         raise ValueError("name a sweep, or --paper")
-    found = find(sweep, scale)
+    found = narrowing.of(find(sweep, scale))
     table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("model", no_wrap=True)
@@ -116,16 +124,17 @@ def count(sweep: str | None, scale: str | None, paper: bool) -> None:
 @scale_option
 @results_option
 @slots_option
-def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
+@narrowing_options
+def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
     signal.signal(signal.SIGTERM, interrupt)
-    found = find(sweep, scale)
+    found = narrowing.of(find(sweep, scale))
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
-    found = found.model_copy(update={"command": again(sweep, scale, results)})
+    found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
         return run_found(found, results, slots)
 
@@ -171,9 +180,10 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
 @cli.command()
 @sweep_argument
 @results_option
-def status(sweep: str, results: Path) -> None:
+@narrowing_options
+def status(sweep: str, results: Path, narrowing: Narrowing) -> None:
     """Show how many cells of SWEEP, as it was last run, are done, failed or missing, and why the failed ones failed."""
-    found = load(sweep, results)
+    found = narrowing.of(load(sweep, results))
     books = ledger.read(results)
     table = Table(box=None, header_style="bold")
     for name in ("task", "done", "failed", "missing"):
@@ -294,12 +304,12 @@ def write_report(found: Sweep, results: Path) -> "Report":
     )
 
 
-def again(sweep: str, scale: str | None, results: Path) -> str:
+def again(sweep: str, scale: str | None, results: Path, narrowing: Narrowing) -> str:
     """The command line that runs this sweep into these results."""
     words = ["parrots", "run", sweep]
     words += ["--scale", scale] if scale else []
     words += ["--results", str(results)] if results != Path("results") else []
-    return shlex.join(words)
+    return shlex.join([*words, *narrowing.words()])
 
 
 def interrupt(*_: object) -> None:
