@@ -46,9 +46,9 @@ def test_a_manifest_runs_as_the_sweep_that_it_is_of(capsys):
     """Its cells are done already, so nothing but the way there is run."""
     path = written(capsys, "quickstart", "--scale", "smoke", "--max-trials", "2", "--where", "task == 'phonebook'")
     for cell in find(str(path)).cells:
-        record(cell.trial, measurements=[Measurement(name, 20, 3.0, 0.1, 9) for name in ("loss", "memory_bits")]).write(
-            Path("results")
-        )
+        record(
+            cell.trial, measurements=[Measurement(name, 20, 3.0, 0.1, 9) for name in ("loss", "test_loss", "memory_bits")]
+        ).write(Path("results"))
     assert main(["run", str(path)]) == 0
     assert "2 cells, all done" in capsys.readouterr().out
     assert main(["status", str(path)]) == 0
