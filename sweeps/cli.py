@@ -16,20 +16,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.narrow import Narrowing
-from sweeps.plan import Plan, longest_first, search_s
-from sweeps.plan import plan as make_plan
+from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
-from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
-from sweeps.verbs.options import narrowing_options, results_option, scale_option, slots_option, sweep_argument
-from sweeps.watch import Watch, clock
+from sweeps.verbs import bench, plan
+from sweeps.verbs.options import again, narrowing_options, results_option, scale_option, slots_option, sweep_argument
+from sweeps.watch import Watch
 
 if TYPE_CHECKING:
     from analysis.report import Report
@@ -43,53 +41,8 @@ def cli() -> None:
     """
 
 
-@cli.command()
-@sweep_argument
-@scale_option
-@results_option
-@slots_option
-@narrowing_options
-@click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
-@click.option("--manifest", is_flag=True, help="Print the expanded sweep as JSON, which `parrots run FILE.json` runs.")
-def plan(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, jsonl: bool, manifest: bool) -> None:
-    """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
-    found = narrowing.of(find(sweep, scale))
-    if manifest:
-        command = again(sweep, scale, Path("results"), narrowing)
-        click.echo(found.model_copy(update={"command": command}).text(), nl=False)
-        return
-    if jsonl:
-        for cell in found.asked(results):
-            click.echo(canonical_json(cell.model_copy(update={"workers": 1})))
-        return
-    made = plan_of(found, results, slots)
-    table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
-    for name in ("task", "trial"):
-        table.add_column(name, no_wrap=True)
-    for name in ("workers", "N_total", "N_active", "FLOPs", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
-    for cell in made.cells:
-        trial = cell.trial
-        numbers = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", clock(made.seconds[trial.id]))
-        table.add_row(trial.task.kind, trial.name, str(cell.workers), *numbers, made.states[trial.id])
-    show(table)
-    out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in made.cells):.2e} FLOPs in all")
-    steps = sum(cell.trial.training.steps for cell in made.cells)
-    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours. No GPU is calibrated.")
-    if search := found.search:
-        out.print(
-            f"search: {len(search.arms)} arms, each {len(search.listed)} listed sizes and then at most {search.at_most} from "
-            f"{search.low:,} to {search.high:,}; a grid as fine has {search.grid}. Above is what each needs next."
-        )
-    out.print("N_total and N_active leave out embedding and head. Time is one slot's, from sweeps/calibration.json.")
-
-
-def plan_of(found: Sweep, results: Path, slots: int) -> Plan:
-    """The plan of a sweep beside what a results folder holds."""
-    search = found.search
-    more = search_s(search, reached_in(results, search)) if search else 0.0
-    return make_plan(found.asked(results), ledger.read(results), slots, more)
+cli.add_command(plan.plan)
+cli.add_command(bench.bench)
 
 
 @cli.command()
@@ -302,14 +255,6 @@ def write_report(found: Sweep, results: Path) -> "Report":
     return write(
         found.name, found.title, found.claims, [cell.trial.id for cell in found.asked(results)], results, found.command
     )
-
-
-def again(sweep: str, scale: str | None, results: Path, narrowing: Narrowing) -> str:
-    """The command line that runs this sweep into these results."""
-    words = ["parrots", "run", sweep]
-    words += ["--scale", scale] if scale else []
-    words += ["--results", str(results)] if results != Path("results") else []
-    return shlex.join([*words, *narrowing.words()])
 
 
 def interrupt(*_: object) -> None:

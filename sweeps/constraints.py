@@ -8,9 +8,8 @@ match(grid(BASE, AXES), "C", like="n_experts == 1", within=0.1)
 
 from collections.abc import Iterable, Iterator
 
-from parrots.expressions import Expression
 from parrots.spec import Cell
-from sweeps.fields import table, those
+from sweeps.fields import evaluated, those
 
 
 def exclude(cells: Iterable[Cell], where: str) -> Iterator[Cell]:
@@ -29,8 +28,8 @@ def match(
     """
     if (to is None) == (like is None):
         raise ValueError(f"match {quantity!r}: give `to` or `like`, one of the two")
-    given, size = list(cells), Expression(quantity)
-    sizes = [float(size(row)) for row in table(given)]
+    given = list(cells)
+    sizes = [float(size) for size in evaluated(given, quantity)]
     said = f"match {quantity!r} within {within:.0%} of "
     if to is not None:
         yield from _kept(given, [abs(one - to) <= within * to for one in sizes], f"{said}{to:,g}")

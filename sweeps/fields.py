@@ -5,7 +5,8 @@ training.lr or lr, model.ffn.d_ff or d_ff, task (its kind), N_total, N_active, D
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from parrots.expressions import Expression
@@ -23,7 +24,8 @@ def flat(declared: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def short(dotted: Mapping[str, Any]) -> dict[str, str]:
+@lru_cache
+def short(dotted: tuple[str, ...]) -> dict[str, str]:
     """The last part of each dotted name that no other shares, and the name that it stands for."""
     last = Counter(name.rpartition(".")[2] for name in dotted)
     return {name.rpartition(".")[2]: name for name in dotted if last[name.rpartition(".")[2]] == 1}
@@ -32,28 +34,54 @@ def short(dotted: Mapping[str, Any]) -> dict[str, str]:
 def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a trial as nested mappings, by dotted and by short name."""
     dotted = flat(values)
-    return {name: dotted[whole] for name, whole in short(dotted).items()} | dotted
+    return {name: dotted[whole] for name, whole in short(tuple(dotted)).items()} | dotted
 
 
-def fields(cell: Cell) -> dict[str, Any]:
-    """Everything that can be named of a cell."""
-    trial = cell.trial
-    sizes = {"N_total": trial.total.N, "N_active": trial.active.N, "D": trial.tokens, "C": trial.flops}
-    about = {"task": trial.task.kind, "name": trial.name, "id": trial.id, "workers": cell.workers}
-    return {**declared(trial.model_dump()), "n_experts": trial.model.n_experts, "top_k": trial.model.top_k, **sizes, **about}
+FOLLOWING: dict[str, Callable[[Cell], Any]] = {
+    "N_total": lambda cell: cell.trial.total.N,
+    "N_active": lambda cell: cell.trial.active.N,
+    "D": lambda cell: cell.trial.tokens,
+    "C": lambda cell: cell.trial.flops,
+    "n_experts": lambda cell: cell.trial.model.n_experts,
+    "top_k": lambda cell: cell.trial.model.top_k,
+    "task": lambda cell: cell.trial.task.kind,
+    "name": lambda cell: cell.trial.name,
+    "id": lambda cell: cell.trial.id,
+    "workers": lambda cell: cell.workers,
+}
+"""What is no field of the trial, or none of every trial."""
 
 
-def table(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """`fields` of each cell, with what others have and it has not as ABSENT."""
-    rows = [fields(cell) for cell in cells]
-    every = dict.fromkeys(name for row in rows for name in row)
-    return [{**dict.fromkeys(every, ABSENT), **row} for row in rows]
+def table(cells: Sequence[Cell], names: Iterable[str]) -> list[dict[str, Any]]:
+    """The values of these names for each cell, ABSENT where it has not what another has. ValueError if none has it."""
+    names = frozenset(names)
+    rows = [declared(cell.trial.model_dump()) for cell in cells]
+    known = {name for row in rows for name in row}.union(FOLLOWING)
+    if unknown := names - known:
+        raise ValueError(f"no name {min(unknown)!r}; there are {', '.join(sorted(known))}")
+
+    def values(cell: Cell, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: FOLLOWING[name](cell) if name in FOLLOWING else row.get(name, ABSENT) for name in names}
+
+    return [values(cell, row) for cell, row in zip(cells, rows, strict=True)]
+
+
+def evaluated(cells: Sequence[Cell], text: str) -> list[Any]:
+    """An expression's value for each cell. ValueError in a line for one that is not allowed or names what none has."""
+    expression = Expression(text)
+    try:
+        rows = table(cells, expression.names)
+    except ValueError as error:
+        raise ValueError(f"expression {text!r}: {error}") from error
+    return [expression(row) for row in rows]
 
 
 def those(cells: Sequence[Cell], text: str) -> list[bool]:
-    """Of which cells an expression is true. ValueError in a line for one that is not allowed or names what none has."""
-    expression = Expression(text)
-    return [expression.holds(row) for row in table(cells)]
+    """Of which cells an expression is true. ValueError in a line if it is of one neither true nor false."""
+    found = evaluated(cells, text)
+    if strange := [value for value in found if not isinstance(value, bool)]:
+        raise ValueError(f"expression {text!r}: is {strange[0]!r}, neither true nor false")
+    return found
 
 
 def path_in(cells: Sequence[Cell], name: str) -> str:

@@ -1,5 +1,6 @@
 """What the terminal is told: tables at their own width, verdicts, and what failed and why."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,17 @@ def show(table: Table) -> None:
     Console(file=out.file, width=max(natural, out.width), highlight=False, markup=False).print(table)
 
 
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> None:
+    """Print rows of text under a head, each column as wide as its widest; `left` names those that are not numbers.
+
+    For many rows: a `rich` table of 10,000 takes seconds.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (text.ljust(w) if name in left else text.rjust(w) for name, text, w in zip(head, row, widths, strict=True))
+        out.file.write(f" {'  '.join(cells).rstrip()}\n")
+
+
 def summary(made: Plan) -> str:
     """How much of a plan is done and how long the rest will take."""
     states = Counter(made.states.values())
@@ -36,7 +48,9 @@ def summary(made: Plan) -> str:
         return f"{len(made.cells)} cells, all done"
     failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
     done = f"{len(made.cells)} cells, {states['done']} done"
-    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slot{'s' * (made.slots > 1)}"
+    wall_s = made.wall_s()
+    how_long = "" if math.isnan(wall_s) else f" in about {clock(wall_s)} on {made.slots} slot{'s' * (made.slots > 1)}"
+    return f"{done}, {missing} to run{failed}{how_long}"
 
 
 def count_published() -> None:

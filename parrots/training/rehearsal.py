@@ -1,40 +1,42 @@
 """A training step on random tokens, to measure its time and its memory without making a task's data."""
 
+import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from parrots.models.transformer import Transformer
-from parrots.placement import Placement
+from parrots.placement import Placement, ignore
 from parrots.spec import Trial
 from parrots.tasks.task import Examples, of_one_length
-from parrots.training.batches import Share
+from parrots.training.batches import shares
 from parrots.training.live import LiveBytes
 from parrots.training.optim import adamw
 from parrots.training.parallel import prepare
-from parrots.training.trainer import gradients
+from parrots.training.trainer import gradients, train
+
+EPOCH = 16  # steps until examples come again
 
 
-def share_of(trial: Trial) -> Share:
-    """A batch of the longest examples that the trial's task can have, as many of their tokens counted as count at most."""
-    task, size = trial.task, trial.training.batch_size
-    draw = np.random.default_rng(0)
-    examples = of_one_length(draw.integers(task.vocab_size, size=(size, task.seq_len)), answer=1)
-    if task.input_dim:
-        vectors = draw.standard_normal((size, task.seq_len - 1, task.input_dim), np.float32)
-        examples = Examples(*examples[:3], vectors)
-    counted = np.zeros((size, task.seq_len), bool)
-    counted[:, task.seq_len - task.n_counted :] = True
-    groups = np.arange(size) // trial.training.group_size
-    return Share(examples, counted, groups, groups[-1] + 1, int(counted.sum()), size * (task.seq_len - 1))
+def drawn(trial: Trial, n: int) -> Examples:
+    """As many random examples, each as long as the task's longest and with as many counted tokens."""
+    task, draw = trial.task, np.random.default_rng(0)
+    tokens = draw.integers(task.vocab_size, size=(n, task.seq_len), dtype=np.uint16)
+    examples = of_one_length(tokens, answer=task.seq_len - task.n_counted)
+    if not task.input_dim:
+        return examples
+    return examples._replace(vectors_NSI=draw.standard_normal((n, task.seq_len - 1, task.input_dim), np.float32))
 
 
 def stepper(trial: Trial, place: Placement, model: Transformer) -> Callable[[], None]:
     """A step of the trainer on a model that stands on the device, always with the same batch."""
     prepare(model, place)
     model.train()
-    optimizer, share = adamw(model, trial.training), share_of(trial)
+    optimizer = adamw(model, trial.training)
+    share = next(shares(trial, drawn(trial, trial.training.batch_size), place))
     micro = min(place.micro_batch or trial.training.batch_size, trial.training.batch_size)
 
     def step() -> None:
@@ -68,3 +70,24 @@ def peak_bytes(trial: Trial, place: Placement) -> int:
         live.peak = live.now
         step()
     return live.peak
+
+
+def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> float:
+    """Seconds of a step of the whole training loop: of this process's threads on a CPU, of the clock on a GPU.
+
+    The least of three stretches, which last `at_least_s` together or longer.
+    """
+    clock = time.process_time if place.device == "cpu" else time.perf_counter
+
+    def stretch(steps: int) -> float:
+        some = trial.training.model_copy(update={"steps": steps})
+        examples = drawn(trial, min(steps, EPOCH) * trial.training.batch_size)
+        model = built(trial, place)
+        prepare(model, place)
+        began = clock()
+        train(model, trial.model_copy(update={"training": some}), examples, replace(place, progress=ignore))
+        return (clock() - began) / steps
+
+    stretch(2)
+    steps = max(3, math.ceil(at_least_s / 3 / stretch(3)))
+    return min(stretch(steps) for _ in range(3))

@@ -1,5 +1,6 @@
 """Arguments and options that several verbs take."""
 
+import shlex
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -41,3 +42,11 @@ def narrowing_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(NARROWING):
         narrowed = option(narrowed)
     return narrowed
+
+
+def again(sweep: str, scale: str | None, results: Path, narrowing: Narrowing, verb: str = "run") -> str:
+    """The command line that does this to a part of a sweep."""
+    words = ["parrots", verb, sweep]
+    words += ["--scale", scale] if scale else []
+    words += ["--results", str(results)] if results != Path("results") else []
+    return shlex.join([*words, *narrowing.words()])
