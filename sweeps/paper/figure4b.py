@@ -3,8 +3,8 @@
 Claim      Experts do not help: active parameters foretell accuracy better than total ones, and an inactive parameter is worth
            at most 0.2 active ones.
 Command    parrots run figure4b [--scale laptop|h200|paper|smoke]
-Cost       laptop: 11 models x 2 seeds on graphs of 6 vertices, 25 minutes on two cores. paper: 50 vertices, 1e6 training graphs,
-           four learning rates, four lengths of training.
+Cost       laptop: 11 models x 2 seeds on graphs of 6 vertices, 25 minutes on two cores. paper: 50 vertices, 1e6 training
+           graphs, four learning rates, four lengths of training.
 Expected   The paper: an MoE is as good as the dense model of its width, whatever its experts. docs/LOG.md has our runs.
 
 A dense model with the FFN width of two experts stands beside every MoE: without it, what the second active expert gives
