@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,24 @@ from rich.table import Table
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
-from sweeps import ledger
+from sweeps import ledger, run_manifest
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.narrow import Narrowing
+from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs import bench, plan
-from sweeps.verbs.options import again, narrowing_options, results_option, scale_option, slots_option, sweep_argument
+from sweeps.verbs.options import (
+    again,
+    narrowing_options,
+    notify_option,
+    results_option,
+    scale_option,
+    slots_option,
+    sweep_argument,
+)
+from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
 
 if TYPE_CHECKING:
@@ -43,6 +54,8 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
+for verb in (logs, samples, evaluate, reproduce):
+    cli.add_command(verb)
 
 
 @cli.command()
@@ -78,7 +91,8 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @results_option
 @slots_option
 @narrowing_options
-def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing) -> int:
+@notify_option
+def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, notify: tuple[str, ...]) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
@@ -89,16 +103,16 @@ def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Nar
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots)
+        return run_found(found, results, slots, tell=Teller(found.name, notify))
 
 
-def run_found(found: Sweep, results: Path, slots: int) -> int:
-    """Run what is missing of a sweep into results that are ours; returns the exit code."""
+def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
+    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
-    before = ledger.read(results)
+    before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
     made = plan_of(found, results, slots)
-    missing = longest_first(before.missing(made.cells), made)
+    missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)
     out.print(f"{found.name}: {found.title}\n{summary(made)}")
     with Mirror(results) as mirror:
@@ -111,13 +125,22 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
                 """What a search needs after the cells that have ended; one that failed in this run is not tried again."""
                 now = plan_of(found, results, slots)
                 more = [cell for cell in ledger.read(results).missing(now.cells) if cell.trial.id not in watch.cells]
+                more = more if only is None else []
                 watch.expect(more, now)
                 return longest_first(more, now)
 
             # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
             terminal = Console(file=sys.stdout, highlight=False, markup=False)
-            with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
-                run_cells(found, missing, before.attempts, results, watch, following)
+
+            def ended(trial_id: str) -> None:
+                mirror.add(trial_id, found.name)
+                tell.attempted(watch.cells[trial_id].trial, results)
+
+            try:
+                with Watch(missing, made, terminal, ended) as watch:
+                    run_cells(found, missing, before.attempts, results, watch, following)
+            finally:
+                run_manifest.write(found, missing, results, began)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report(found, results)
@@ -127,6 +150,7 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
     say_failures(found, cells, after)
+    tell.ended(Counter(after.state(cell) for cell in cells))
     return 1 if after.missing(cells) else 0
 
 

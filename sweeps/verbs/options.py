@@ -22,6 +22,9 @@ results_option = click.option(
     show_default=True,
     help="Folder of records, reports and MLflow's store; also $PARROTS_RESULTS.",
 )
+notify_option = click.option(
+    "--notify", multiple=True, metavar="URL", help="Tell this address (apprise's kind) when it ends, and of repeated failure."
+)
 NARROWING = (
     click.option("--set", "axes", multiple=True, metavar="AXIS=VALUES", help="An axis takes these values, as lr=1e-2,1e-3."),
     click.option("--where", multiple=True, metavar="EXPRESSION", help="Cells of which this is true, as 'd_model <= 64'."),
