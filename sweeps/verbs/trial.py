@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from parrots.frozen import one_line
 from parrots.spec import Evaluation, Trial
@@ -97,10 +98,8 @@ def evaluate(trial_ids: tuple[str, ...], results: Path, tasks: tuple[str, ...], 
         evaluations = tuple(one for text in tasks for one in evaluations_in(text, trial, split, at_most))
         try:
             asked.append(Cell(trial=trial, evaluations=evaluations))
-        except ValueError as error:
-            raise ValueError(
-                str(error).splitlines()[2].strip().removeprefix("Value error, ").partition(" [type=")[0]
-            ) from error
+        except ValidationError as error:
+            raise ValueError(one_line(error)) from error
     rows = []
     for cell in asked:
         for one in cell.evaluations:
@@ -131,7 +130,7 @@ def evaluations_in(text: str, trial: Trial, split: Split, at_most: int | None) -
     except OSError as error:
         raise ValueError(f"--tasks {text}: {error.strerror}") from error
     except ValueError as error:
-        told = one_line(error) if hasattr(error, "errors") else str(error).splitlines()[0]  # type: ignore[arg-type]
+        told = one_line(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ValueError(f"--tasks {text}: {told}") from error
 
 
