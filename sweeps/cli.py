@@ -28,6 +28,7 @@ from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs import bench, plan
+from sweeps.verbs.ingest import ingest
 from sweeps.verbs.options import (
     again,
     narrowing_options,
@@ -54,7 +55,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce):
+for verb in (logs, samples, evaluate, reproduce, ingest):
     cli.add_command(verb)
 
 
