@@ -20,14 +20,16 @@ from rich.table import Table
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
-from sweeps import ledger, run_manifest
+from sweeps import index, ledger, run_manifest
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
-from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
+from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs import bench, plan
+from sweeps.verbs.diff import diff
+from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.options import (
     again,
@@ -38,6 +40,7 @@ from sweeps.verbs.options import (
     slots_option,
     sweep_argument,
 )
+from sweeps.verbs.status import retry, status, stop
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
 
@@ -55,7 +58,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest):
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff):
     cli.add_command(verb)
 
 
@@ -150,29 +153,9 @@ def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | N
             say(written)
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
-    say_failures(found, cells, after)
+    say_failed([index.entry(cell) for cell in cells if after.state(cell) == "failed"], found.command, after)
     tell.ended(Counter(after.state(cell) for cell in cells))
     return 1 if after.missing(cells) else 0
-
-
-@cli.command()
-@sweep_argument
-@results_option
-@narrowing_options
-def status(sweep: str, results: Path, narrowing: Narrowing) -> None:
-    """Show how many cells of SWEEP, as it was last run, are done, failed or missing, and why the failed ones failed."""
-    found = narrowing.of(load(sweep, results))
-    books = ledger.read(results)
-    table = Table(box=None, header_style="bold")
-    for name in ("task", "done", "failed", "missing"):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    cells = found.asked(results)
-    for task in dict.fromkeys(cell.trial.task.kind for cell in cells):
-        states = Counter(books.state(cell) for cell in cells if cell.trial.task.kind == task)
-        table.add_row(task, *(str(states[state]) for state in ("done", "failed", "missing")))
-    out.print(f"{found.name} ({found.scale}): {found.title}")
-    show(table)
-    say_failures(found, cells, books)
 
 
 @cli.command()

@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from parrots.models.published import mixture_of_parrots, optimal_sparsity
-from parrots.spec import Cell
 from sweeps import ledger
+from sweeps.index import Entry
 from sweeps.plan import Plan
-from sweeps.spec import Sweep
 from sweeps.watch import clock
 
 if TYPE_CHECKING:
     from analysis.report import Report
 
+TOLD = 20  # failed cells; a sweep may have thousands
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
@@ -112,13 +112,17 @@ def say(written: "Report") -> None:
     out.print(f"report: {written.html}")
 
 
-def say_failures(found: Sweep, cells: Sequence[Cell], books: ledger.Ledger) -> None:
-    """Each cell that has failed and has no record, with the last line of its last attempt's reason."""
+def say_failed(failed: Sequence[Entry], command: str, books: ledger.Ledger, at_most: int = TOLD) -> None:
+    """Cells that have failed and have no record, the first with the last line of their last attempt's reason."""
     from parrots.record import read
 
-    failed = [cell for cell in cells if books.state(cell) == "failed"]
     if failed:
-        out.print(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{found.command}` tries again")
-    for cell in failed:
-        reason = read(books.failures[cell.trial.id][-1:])["reason"][0].as_py().splitlines()[-1]
-        out.print(f"  {cell.trial.task.kind} {cell.trial.name}: attempt {books.attempts(cell.trial.id)}, {reason}")
+        out.print(
+            f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{command}` tries again, `parrots logs TRIAL` says more"
+        )
+    for one in failed[:at_most]:
+        last = read(books.failures[one.trial_id][-1:])
+        reason = (last["reason"][0].as_py().splitlines() or ["no reason was given"])[-1]
+        out.print(f"  {one.task} {one.name} ({one.trial_id}): attempt {books.attempts(one.trial_id)}, {reason}")
+    if len(failed) > at_most:
+        out.print(f"  and {len(failed) - at_most} more; `parrots status SWEEP --all` tells of each")

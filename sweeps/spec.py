@@ -14,14 +14,14 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from analysis.claims import AnyClaim
 from parrots.atomic import atomic
 from parrots.expressions import Expression
 from parrots.frozen import Frozen, canonical, one_line
 from parrots.spec import Cell, Evaluation, Trial
-from sweeps import manifest, paper
+from sweeps import index, manifest, paper
 from sweeps.fields import declared
 from sweeps.search import Capacity, reached_in
 
@@ -83,12 +83,15 @@ class Sweep(Frozen):
         path = manifest_path(self.name, results)
         with atomic(path) as sink:
             sink.write(self.text().encode())
+        about = (self.name, self.scale, self.title, self.command, self.search is not None)
+        index.write(path, about, self.cells)
         return path
 
     def text(self) -> str:
         """The manifest: canonical JSON, hashed, a line a cell."""
-        plain = Sweep.model_validate(canonical(self))  # a document may have copied values in that nobody checked, as 1 for 1.0
-        return manifest.text(canonical(plain))
+        claims = TypeAdapter(tuple[AnyClaim, ...])
+        checked = claims.validate_python(canonical(self.claims))  # a document may have copied 1 in where 1.0 is meant
+        return manifest.text(canonical(self.model_copy(update={"claims": checked})))
 
 
 def manifest_path(name: str, results: Path) -> Path:

@@ -143,7 +143,7 @@ def test_status_counts_and_gives_the_reason_of_each_failure(capsys):
     record(found.cells[1].trial, "failed", [], reason="Traceback\nValueError: it broke").write(Path("results"))
     assert main(["status", "quickstart"]) == 0
     said = capsys.readouterr().out
-    assert "d16-f16-lr2e-2-s0: attempt 1, ValueError: it broke" in said
+    assert f"d16-f16-lr2e-2-s0 ({found.cells[1].trial.id}): attempt 1, ValueError: it broke" in said
     (row,) = [line.split() for line in said.splitlines() if line.strip().startswith("phonebook ")][:1]
     assert row == ["phonebook", "1", "1", "4"]
 
