@@ -102,12 +102,13 @@ def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Nar
 
     signal.signal(signal.SIGTERM, interrupt)
     found = narrowing.of(find(sweep, scale))
+    tell = Teller(found.name, notify)
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots, tell=Teller(found.name, notify))
+        return run_found(found, results, slots, tell=tell)
 
 
 def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
@@ -155,6 +156,8 @@ def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | N
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
     say_failed([index.entry(cell) for cell in cells if after.state(cell) == "failed"], found.command, after)
     tell.ended(Counter(after.state(cell) for cell in cells))
+    if tell.problem:
+        out.print(tell.problem)
     return 1 if after.missing(cells) else 0
 
 

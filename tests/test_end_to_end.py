@@ -1,8 +1,13 @@
 """The whole way, for real: sweep file -> plan -> Ray Tune -> train (alone and in a group) -> record -> MLflow -> report."""
 
+import hashlib
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +17,7 @@ from mlflow import MlflowClient
 from parrots.placement import Placement
 from parrots.record import path_of, read
 from parrots.run import run_trial
+from sweeps import run_manifest
 from sweeps.search import reached_in
 from sweeps.spec import find
 from sweeps.tracking import store_uri
@@ -135,6 +141,7 @@ SEARCHING = '''"""A search, and models asked besides what they were trained on."
 
 from analysis.claims import Predicts, Threshold
 from parrots.spec import Evaluation
+from sweeps import run_manifest
 from sweeps.search import Capacity
 from sweeps.spec import Sweep, grid, union
 
@@ -188,3 +195,44 @@ def test_a_search_ends_enclosed_and_models_are_asked_besides(tmp_path):
     assert {"seen/exact_match", "ring/valid_path", "exact_match"} <= run.data.metrics.keys()
     again = parrots("run", "searching.py", cwd=tmp_path)
     assert "all done" in again.stdout
+
+
+def test_a_run_leaves_a_manifest_of_what_made_its_numbers(first, here):
+    (path,) = (here / "results" / "sweeps" / "quickstart" / "runs").glob("*.json")
+    said = json.loads(path.read_text())
+    assert said["command"] == "parrots run quickstart --scale smoke"
+    assert said["packages"]["torch"] == version("torch")
+    assert said["seeds"] == [0, 1]
+    assert len(said["trials"]) == 12
+    assert {name: digest(here / "results" / "data" / name) for name in said["data"]} == said["data"]
+    assert said["began"] <= said["ended"]
+    rows = records(here)
+    assert run_manifest.of("quickstart", rows["started"].min().to_pydatetime(), here / "results") == path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_reproduce_prints_runs_a_trial_of_the_sweep_again_to_the_same_numbers(first, here, tmp_path):
+    cell = next(cell for cell in find("quickstart", "smoke").cells if cell.trial.model.n_experts > 1)
+    printed = parrots("reproduce", cell.trial.id, cwd=here).stdout
+    assert "# the run's manifest: results/sweeps/quickstart/runs/" in printed
+    script = printed.replace("python -m", f"{sys.executable} -m")
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=os.environ, check=True)
+
+    def values(results: Path) -> list[float]:
+        return read([path_of(cell.trial.id, results)]).to_pandas()["value"].tolist()
+
+    assert values(tmp_path / "reproduced") == pytest.approx(values(here / "results"), rel=1e-3, abs=1e-5)
+
+
+def test_a_part_of_a_finished_sweep_and_its_manifest_run_nothing_again(first, here, tmp_path):
+    part = parrots("plan", "quickstart", "--scale", "smoke", "--where", "n_experts == 1", "--manifest", cwd=here)
+    (here / "part.json").write_text(part.stdout)
+    results = tmp_path / "results"
+    shutil.copytree(here / "results", results)
+    done = parrots("run", "part.json", "--results", str(results), cwd=here)
+    assert done.returncode == 0
+    assert "cells, all done" in done.stdout
+    assert records(here).groupby("trial_id").ngroups == 12

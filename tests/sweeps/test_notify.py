@@ -1,0 +1,78 @@
+"""Messages that really arrive, at a server on the loopback address."""
+
+import json
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from sweeps.cli import main
+from sweeps.notify import Teller
+
+from ..test_record import record
+
+
+@contextmanager
+def listening():
+    """An address, and what was sent to it."""
+    heard = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}/", heard
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_end_is_told_with_the_number_of_cells_in_each_state():
+    with listening() as (url, heard):
+        Teller("mine", [url]).ended({"done": 3, "failed": 1})
+    (message,) = heard
+    assert (message["title"], message["message"]) == ("mine: ended", "3 done, 1 failed. `parrots status mine` has more")
+
+
+def test_a_trial_that_fails_again_is_told_and_one_that_fails_once_or_then_ends_well_is_not(make_trial, tmp_path):
+    once, again, well = (make_trial(seed=seed) for seed in range(3))
+    record(once, "failed", [], reason="x").write(tmp_path)
+    for trial in (again, well):
+        for attempt in (1, 2):
+            record(trial, "failed", [], reason="x", attempt=attempt).write(tmp_path)
+    record(well).write(tmp_path)
+    with listening() as (url, heard):
+        tell = Teller("mine", [url])
+        for trial in (once, again, well):
+            tell.attempted(trial, tmp_path)
+    (message,) = heard
+    assert message["title"] == f"mine: phonebook {again.name} failed 2 times"
+    assert again.id in message["message"]
+
+
+def test_what_cannot_be_delivered_stops_nothing():
+    with listening() as (url, _):
+        pass
+    tell = Teller("mine", [url])
+    tell.ended({"done": 1})
+    assert "could not deliver" in tell.problem
+
+
+def test_nobody_to_tell_is_no_work(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "apprise", None)  # an import of it would fail
+    Teller("mine").ended({"done": 1})
+
+
+@pytest.mark.parametrize("url", ["nonsense", "fly://somewhere", ""])
+def test_an_address_that_is_none_is_refused_before_anything_starts(url, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "quickstart", "--scale", "smoke", "--notify", url]) == 2
+    assert f"--notify {url}: no address that apprise knows" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
