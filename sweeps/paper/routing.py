@@ -83,7 +83,7 @@ def sweep(scale: str) -> Sweep:
     """laptop: the question. smoke: every part of the way in a few steps."""
     smoke = scale == "smoke"
     seeds = [0, 1] if smoke else [0, 1, 2]
-    book_steps, path_steps, entries = (20, 20, 100) if smoke else (6250, 2500, 1000)
+    book_steps, path_steps, entries = (20, 20, 100) if smoke else (6250, 5000, 1000)
     training: dict[str, Any] = {"schedule": "cosine", "warmup": 0.05, "weight_decay": 0.0, "lr": 1e-2}
     book: dict[str, Any] = {
         "model": {"d_model": 16, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "init_std": 0.25},
@@ -91,9 +91,9 @@ def sweep(scale: str) -> Sweep:
         "training": {**training, "steps": book_steps, "batch_size": 32},
     }
     path: dict[str, Any] = {
-        "model": {"d_model": 16, "n_layers": 3, "n_heads": 2, "n_kv_heads": 2, "init_std": 0.1},
-        "task": {"kind": "shortest_path", "n_vertices": 8, "p": 0.22, "n_train": 64 * path_steps},
-        "training": {**training, "steps": path_steps, "batch_size": 64},
+        "model": {"d_model": 16, "n_layers": 3, "n_heads": 4, "n_kv_heads": 4, "init_std": 0.1},
+        "task": {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 32 * path_steps},
+        "training": {**training, "steps": path_steps, "batch_size": 32},
     }
     axes: dict[str, Any] = {"model.ffn": ROUTERS, "seed": seeds}
     return Sweep(claims=CLAIMS, keep="none", cells=union(grid(book, axes), grid(path, axes)))
