@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from bench import DEVICE, Table, arguments, machine, medians
+from bench import DEVICE, Table, arguments, machine, medians, some
 
 from parrots.models import megablocks_backend
 from parrots.models.moe import BACKENDS, MEGABLOCKS, fastest
@@ -56,7 +56,7 @@ def main() -> None:
         else itertools.product((32, 64, 128, 256), (1, 2, 4, 8, 16, 64), (64, 256, 512, 2048))
     )
     lost = []
-    for d, E, T in shapes:
+    for d, E, T in some(shapes, args):
         step = case(T, d, E, dtype)
         ms = medians({name: partial(step, name) for name in names}, args.seconds)
         chosen = fastest(T * min(K, E), E, d, DEVICE)

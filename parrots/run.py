@@ -33,7 +33,7 @@ from parrots.models import megablocks_backend
 from parrots.models.moe import AUTO, BACKENDS, MEGABLOCKS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
-from parrots.provenance import processor
+from parrots.provenance import hardware
 from parrots.record import Record, evaluation_path, is_done, path_of
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
@@ -173,11 +173,6 @@ def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
     reason = "".join(traceback.format_exception(error)).strip()
     now = datetime.now(UTC)
     return Record(trial, "oom" if oom else "failed", [], now, 0.0, hardware(place.device), reason, workers=place.world)
-
-
-def hardware(device: str) -> str:
-    """What computed, as its maker calls it."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def read_cells(path: Path) -> list[Cell]:
