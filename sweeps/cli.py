@@ -27,6 +27,7 @@ from sweeps.plan import plan as make_plan
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
 from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
+from sweeps.verbs.fit import fit
 from sweeps.verbs.options import results_option, scale_option, slots_option, sweep_argument
 from sweeps.watch import Watch, clock
 
@@ -283,6 +284,9 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     command += ["--host", LOOPBACK, "--port", str(port), "--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"]
     # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+cli.add_command(fit)
 
 
 def write_report(found: Sweep, results: Path) -> "Report":
