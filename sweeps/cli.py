@@ -29,6 +29,7 @@ from sweeps.say import count_published, out, say, say_failed, say_theory, show, 
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs import bench, plan
 from sweeps.verbs.diff import diff
+from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.options import (
@@ -254,6 +255,9 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     command += ["--host", LOOPBACK, "--port", str(port), "--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"]
     # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+cli.add_command(fit)
 
 
 def write_report(found: Sweep, results: Path) -> "Report":
