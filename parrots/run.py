@@ -36,9 +36,10 @@ from parrots.provenance import processor
 from parrots.record import Record, evaluation_path, is_done, path_of
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
-from parrots.training import weights
-from parrots.training.parallel import precision, prepare
-from parrots.training.stacked import groups, train_stacked
+from parrots.training import checkpoint, weights
+from parrots.training.checkpoint import Stopped
+from parrots.training.parallel import precision, prepare, sum_over_workers
+from parrots.training.stacked import groups, name_of, train_stacked
 from parrots.training.trainer import Trained, train
 
 
@@ -50,6 +51,23 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     prepare(model, place)
     trained = train(model, trial, examples, place)
     return scored(trial, model, trained, started, time.perf_counter() - began, place)
+
+
+class Interrupt:
+    """Asks trials to end: set by SIGTERM or Ctrl-C, of which a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
@@ -134,12 +152,19 @@ def finish(
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
             record.write(results)
+            forget(trial.id, place)
     if place.rank == 0 and (not record or record.status == "done"):
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():
                 replace(evaluate(trial, asked, alone), **about).write(results)
     return record
+
+
+def forget(name: str, place: Placement) -> None:
+    """Remove the checkpoints of what has its record."""
+    if place.checkpoints:
+        checkpoint.drop(place.checkpoints / name)
 
 
 def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
@@ -152,12 +177,15 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
         return {}
     try:
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
+    except Stopped:
+        raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
         return {}
     for record in records:
         record.write(results)
+    forget(name_of(todo), place)
     return {record.trial.id: record for record in records}
 
 
@@ -224,6 +252,8 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
     for group in groups([cell.trial for cell in todo], place):
+        if asked_to_stop(place):
+            raise Stopped
         if time.monotonic() > last:
             say(f"{len(todo) - number} cells left; the same command goes on from here")
             break
@@ -237,6 +267,8 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
             told = about(cell.trial, results, sweep)
             try:
                 record = finish(cell, results, here, told, beside.get(cell.trial.id))
+            except Stopped:
+                raise
             except Exception as error:
                 record = replace(failure(cell.trial, error, place), **told)
                 failed += 1
@@ -244,6 +276,11 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
                     record.write(results)
             say(f"\r{label} {outcome(record)}", flush=True)
     return failed
+
+
+def asked_to_stop(place: Placement) -> bool:
+    """Whether one of the workers was asked; all get the same answer."""
+    return bool(sum_over_workers(torch.tensor([place.stop()], dtype=torch.int32, device=place.device), place))
 
 
 def outcome(record: Record | None) -> str:
@@ -296,10 +333,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
     parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
+    parser.add_argument("--checkpoint-every", type=positive, default=60, metavar="S", help="seconds of training between two")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
@@ -309,7 +346,8 @@ def main(argv: list[str] | None = None) -> int:
     rank = dist.get_rank() if world > 1 else 0
     how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile, "stack": args.stack}
     kept = args.out / "weights" if args.keep == "weights" else None
-    place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
+    place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how, stop=Interrupt())
+    place = replace(place.lasting(args.out), checkpoint_s=args.checkpoint_every)
     try:
         cells = read_cells(args.cells)
         check(cells, place)
@@ -319,8 +357,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         return 1 if run_cells(cells, args.out, place, args.sweep, args.begin_for) else 0
-    except KeyboardInterrupt:
-        print("\nstopped; finished records stay, the same command goes on from here", file=sys.stderr)
+    except (KeyboardInterrupt, Stopped):
+        print("\nstopped; finished records and checkpoints stay, the same command goes on from here", file=sys.stderr)
         return 130
     finally:
         if world > 1:
