@@ -15,6 +15,8 @@ class Progress:
     loss: float
     alarms: tuple[str, ...] = ()
     """What looks wrong so far, each sign once."""
+    seconds: float = 0.0
+    """Of the training loop in this process, for each worker; those of trials side by side for all."""
 
 
 def ignore(_: Progress) -> None:

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,12 +26,12 @@ import torch.distributed as dist
 from pydantic import ValidationError
 
 from parrots.evaluation.accuracy import answer, score
+from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.frozen import one_line
 from parrots.measurement import Measurement
 from parrots.models.moe import AUTO, BACKENDS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
-from parrots.provenance import processor
 from parrots.record import Record, evaluation_path, is_done, path_of
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
@@ -41,6 +40,8 @@ from parrots.training.checkpoint import Stopped
 from parrots.training.parallel import precision, prepare, sum_over_workers
 from parrots.training.stacked import groups, name_of, train_stacked
 from parrots.training.trainer import Trained, train
+
+AGAIN_S = 0.5  # before the first further attempt; then twice as long each
 
 
 def run_trial(trial: Trial, place: Placement) -> Record:
@@ -77,7 +78,8 @@ def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
     models = [initial(trial, place) for trial in trials]
     each = train_stacked(models, trials, examples, place)
     share_s = (time.perf_counter() - began) / len(trials)
-    return [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
+    records = [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
+    return [replace(record, stacked=len(trials)) for record in records]
 
 
 def initial(trial: Trial, place: Placement) -> Transformer:
@@ -161,6 +163,39 @@ def finish(
     return record
 
 
+def endeavour(
+    cell: Cell, results: Path, place: Placement, sweep: str, record: Record | None = None, early_stop: str = ""
+) -> Record | None:
+    """`finish`, and again as often as the class of its failure allows; each failed attempt leaves a record of its own.
+
+    `Stopped` passes. Workers of a group do not try again by themselves: without one of them there is no group.
+    """
+    left = dict(BUDGET)
+    while True:
+        told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
+        try:
+            return finish(cell, results, place, told, record)
+        except Stopped:
+            raise
+        except Exception as error:
+            lost = replace(failure(cell.trial, error, place), **told)
+            if place.rank == 0:
+                write_failure(lost, results)
+            kind = classify(error)
+            if place.world > 1 or not left[kind]:
+                return lost
+            left[kind] -= 1
+            time.sleep(AGAIN_S * 2 ** (BUDGET[kind] - left[kind] - 1))
+
+
+def write_failure(record: Record, results: Path) -> None:
+    """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
+    try:
+        record.write(results)
+    except OSError as error:
+        print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
+
+
 def forget(name: str, place: Placement) -> None:
     """Remove the checkpoints of what has its record."""
     if place.checkpoints:
@@ -177,14 +212,14 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
         return {}
     try:
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
+        for record in records:
+            record.write(results)
     except Stopped:
         raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
         return {}
-    for record in records:
-        record.write(results)
     forget(name_of(todo), place)
     return {record.trial.id: record for record in records}
 
@@ -192,19 +227,6 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
 def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
     """What a record says of its execution: for which sweep, and which attempt it is."""
     return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
-
-
-def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
-    """The record of an attempt that raised: out of memory, or failed with the error's last line."""
-    oom = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-    reason = "".join(traceback.format_exception(error)).strip()
-    now = datetime.now(UTC)
-    return Record(trial, "oom" if oom else "failed", [], now, 0.0, hardware(place.device), reason, workers=place.world)
-
-
-def hardware(device: str) -> str:
-    """What computed, as its maker calls it."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def read_cells(path: Path) -> list[Cell]:
@@ -264,16 +286,8 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
             here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
             if cell is stack[0]:
                 beside = side_by_side([cell.trial for cell in stack], results, here, sweep)
-            told = about(cell.trial, results, sweep)
-            try:
-                record = finish(cell, results, here, told, beside.get(cell.trial.id))
-            except Stopped:
-                raise
-            except Exception as error:
-                record = replace(failure(cell.trial, error, place), **told)
-                failed += 1
-                if place.rank == 0:
-                    record.write(results)
+            record = endeavour(cell, results, here, sweep, beside.get(cell.trial.id))
+            failed += bool(record and record.status in ("oom", "failed"))
             say(f"\r{label} {outcome(record)}", flush=True)
     return failed
 

@@ -22,6 +22,7 @@ from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import ledger
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
+from sweeps.how import How, how_options
 from sweeps.plan import Plan, longest_first, search_s
 from sweeps.plan import plan as make_plan
 from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
@@ -116,7 +117,8 @@ def count(sweep: str | None, scale: str | None, paper: bool) -> None:
 @scale_option
 @results_option
 @slots_option
-def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
+@how_options
+def run(sweep: str, scale: str | None, results: Path, slots: int, how: How) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
@@ -127,10 +129,10 @@ def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results)})
     with lock(results):
-        return run_found(found, results, slots)
+        return run_found(found, results, slots, how)
 
 
-def run_found(found: Sweep, results: Path, slots: int) -> int:
+def run_found(found: Sweep, results: Path, slots: int, how: How) -> int:
     """Run what is missing of a sweep into results that are ours; returns the exit code."""
     from sweeps.tracking import Mirror
 
@@ -155,7 +157,7 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
             # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
             terminal = Console(file=sys.stdout, highlight=False, markup=False)
             with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
-                run_cells(found, missing, before.attempts, results, watch, following)
+                run_cells(found, missing, results, watch, how, following)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report(found, results)
@@ -322,8 +324,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = str(error).splitlines()[0]
     except OSError as error:  # a full disk, a folder that is a file
         problem = " ".join(filter(None, (error.strerror or type(error).__name__, str(error.filename or ""))))
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; finished records stay, and the next `parrots run` goes on from here", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        why = f" ({error})" if str(error) else ""
+        said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
+        click.echo(said, err=True)
         return 130
     click.echo(f"error: {problem}", err=True)
     return 2

@@ -40,6 +40,11 @@ class Resumable:
         """Of the training loop: steps that were lost and done again count once, writing checkpoints not at all."""
         return self.before + time.perf_counter() - self.began
 
+    @property
+    def here_s(self) -> float:
+        """Those of them that passed in this process."""
+        return self.seconds - self.state.seconds
+
     def after(self, step: int, examples: int, more: Mapping[str, np.ndarray] | None = None) -> None:
         """Called after each step with all examples that were met; raises `Stopped`.
 

@@ -120,7 +120,7 @@ def train_stacked(
             continue
         loss = sum(curves[k].point() for k in running) / len(running)
         alarms += [said for k in running for said in _named(trials[k], curves[k].alarms.said) if said not in alarms]
-        place.progress(Progress(step, steps, K * (trials[0].tokens * step // steps), loss, tuple(alarms)))
+        place.progress(Progress(step, steps, K * (trials[0].tokens * step // steps), loss, tuple(alarms), going.here_s))
         synchronize(place)
         seconds = going.seconds / K
         for k in running:

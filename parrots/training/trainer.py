@@ -73,7 +73,7 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
         if step % every == 0 or step == training.steps:
             loss = curves.point()
             tokens = trial.tokens * step // training.steps
-            place.progress(Progress(step, training.steps, tokens, loss, curves.alarms.said))
+            place.progress(Progress(step, training.steps, tokens, loss, curves.alarms.said, going.here_s))
             if diverged := divergence(curves.losses, training):
                 break
         if step < training.steps:

@@ -111,7 +111,7 @@ def test_a_driver_that_is_stopped_keeps_what_is_finished_and_leaves_nothing_runn
     code, said = finish(driver)
     if how == signal.SIGINT:
         assert code == 130
-        assert said.splitlines()[-1].startswith("stopped; finished records stay")
+        assert said.splitlines()[-1].startswith("stopped; finished records and checkpoints stay")
         assert "Traceback" not in said
     # Ray's own agents outlive a killed driver by a minute; what computes must not
     wait_for(lambda: not processes("ray::" if how == signal.SIGINT else "ray::ImplicitFunc", *ours), 30)
