@@ -347,7 +347,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
     parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
-    parser.add_argument("--checkpoint-every", type=positive, default=60, metavar="S", help="seconds of training between two")
+    parser.add_argument("--checkpoint-every", type=float, default=60, metavar="S", help="seconds of training between two")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)

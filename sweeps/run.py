@@ -53,7 +53,7 @@ DRIVER = "parrots_driver"  # a resource of the node where drivers of worker grou
 Following = Callable[[], Sequence[Cell]]
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large passes through it; Ray takes 30 % of memory unless told otherwise
 GRACE_S = 120.0  # for what is under way when a run is asked to end: to its checkpoint, or through data or evaluation
-DEAD = ("ActorDied", "ActorUnavailable", "WorkerCrashed", "NodeDied", "RayActorError")
+RAISED = "ray::"  # how Ray begins to tell what a process raised; one that died could not
 
 
 def run(
@@ -246,7 +246,7 @@ class Watching(tune.Callback):
         given, cell = self.given, self.given.cell(trial.config["trial_id"])
         told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
         error = RuntimeError(f"its process ended, {told.splitlines()[-1]}")
-        kind = "infrastructure" if any(name in told for name in DEAD) else classify(RuntimeError(told))
+        kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
         record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
         told_of = about(cell.trial, given.results, given.sweep)
         write_failure(replace(record, **told_of, early_stop=given.early_stop), given.results)
