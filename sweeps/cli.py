@@ -22,6 +22,7 @@ from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
+from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
@@ -29,6 +30,7 @@ from sweeps.say import count_published, out, say, say_failed, say_theory, show, 
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs import bench, plan
 from sweeps.verbs.diff import diff
+from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.options import (
@@ -95,8 +97,11 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @results_option
 @slots_option
 @narrowing_options
+@how_options
 @notify_option
-def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, notify: tuple[str, ...]) -> int:
+def run(
+    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
+) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
@@ -108,10 +113,12 @@ def run(sweep: str, scale: str | None, results: Path, slots: int, narrowing: Nar
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots, tell=tell)
+        return run_found(found, results, slots, how, tell=tell)
 
 
-def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
+def run_found(
+    found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
+) -> int:
     """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
@@ -143,7 +150,7 @@ def run_found(found: Sweep, results: Path, slots: int, only: Collection[str] | N
 
             try:
                 with Watch(missing, made, terminal, ended) as watch:
-                    run_cells(found, missing, before.attempts, results, watch, following)
+                    run_cells(found, missing, results, watch, how, following)
             finally:
                 run_manifest.write(found, missing, results, began)
         after, cells = ledger.read(results), found.asked(results)
@@ -259,6 +266,9 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
+cli.add_command(fit)
+
+
 def write_report(found: Sweep, results: Path) -> "Report":
     """The sweep's report, written."""
     from analysis.report import write
@@ -288,8 +298,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = str(error).splitlines()[0]
     except OSError as error:  # a full disk, a folder that is a file
         problem = " ".join(filter(None, (error.strerror or type(error).__name__, str(error.filename or ""))))
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; finished records stay, and the next `parrots run` goes on from here", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        why = f" ({error})" if str(error) else ""
+        said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
+        click.echo(said, err=True)
         return 130
     click.echo(f"error: {problem}", err=True)
     return 2

@@ -12,17 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parrots.models import megablocks_backend
 from parrots.models.choice import on_cpu
-from parrots.models.config import MoE
-from parrots.models.kernels import swiglu
+from parrots.models.config import Model, MoE
+from parrots.models.kernels import activate
 from parrots.models.routers import Routing, build_router
 
 Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
-
-
-def activate(x: Tensor, gated: bool) -> Tensor:
-    """silu(gate) * up of a fused (..., 2F) pre-activation when `gated` (SwiGLU), gelu of (..., F) otherwise."""
-    return swiglu(x) if gated else F.gelu(x)
 
 
 def loop(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
@@ -193,7 +189,21 @@ class Combine(torch.autograd.Function):
 
 
 AUTO = "auto"
-BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped, "padded": padded}
+MEGABLOCKS = "megablocks"
+BACKENDS: dict[str, Backend] = {
+    "loop": loop,
+    "grouped": grouped,
+    "padded": padded,
+    MEGABLOCKS: megablocks_backend.experts,
+}
+
+
+def check_backend(backend: str, model: Model) -> None:
+    """ValueError if there is no such backend, or if it cannot run here or not for this model."""
+    if backend not in (AUTO, *BACKENDS):
+        raise ValueError(f"backend={backend!r}: one of {', '.join((AUTO, *BACKENDS))}")
+    if backend == MEGABLOCKS and (reason := megablocks_backend.unfit() or megablocks_backend.unfit_for(model)):
+        raise ValueError(f"backend={backend!r}: {reason}")
 
 
 def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:

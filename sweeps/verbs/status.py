@@ -13,6 +13,7 @@ from parrots.record import evaluation_path, is_done, read
 from parrots.spec import Cell
 from sweeps import index, ledger
 from sweeps.guard import holder, lock, writable
+from sweeps.how import How, how_options
 from sweeps.index import Entry, Index
 from sweeps.narrow import Narrowing
 from sweeps.say import TOLD, columns, out, say_failed
@@ -86,8 +87,9 @@ def state(one: Entry, books: ledger.Ledger) -> str:
 @results_option
 @slots_option
 @click.option("--status", "wanted", default="oom,failed", show_default=True, help="How the last attempt of a cell ended.")
+@how_options
 @notify_option
-def retry(sweep: str, results: Path, slots: int, wanted: str, notify: tuple[str, ...]) -> int:
+def retry(sweep: str, results: Path, slots: int, wanted: str, how: How, notify: tuple[str, ...]) -> int:
     """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more."""
     from sweeps.cli import interrupt, run_found
     from sweeps.notify import Teller
@@ -104,7 +106,7 @@ def retry(sweep: str, results: Path, slots: int, wanted: str, notify: tuple[str,
             out.print(f"no cell of {found.name} has failed with {' or '.join(sorted(kinds))}")
             return 0
         forget(again, results)
-        return run_found(found, results, slots, only={cell.trial.id for cell in again}, tell=tell)
+        return run_found(found, results, slots, how, only={cell.trial.id for cell in again}, tell=tell)
 
 
 def chosen(found: Sweep, results: Path, kinds: set[str]) -> list[Cell]:
