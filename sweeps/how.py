@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from sweeps import devices
+
 
 @dataclass(frozen=True)
 class How:
@@ -59,7 +61,17 @@ OPTIONS = (
         metavar="H",
         help="Write checkpoints and end when slots (GPUs, or cores) were held for so many hours.  [default: no limit]",
     ),
+    click.option("--max-cost", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="The same, as money."),
+    click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]"),
 )
+
+
+def hours_for(cost: float, price: str | None) -> float:
+    """The hours of this machine's device that so much money buys, at the most that is asked for them."""
+    here = devices.here()
+    if (found := devices.price(here, price)) is None:
+        raise ValueError(f"--max-cost {cost:g}: no price of {here.hardware} is known; give --price")
+    return cost / found.high if found.high else inf
 
 
 def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +79,17 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(verb)
     def told(
-        *args: Any, checkpoint_s: float, stack: int | None, early_stop: str | None, max_device_hours: float, **more: Any
+        *args: Any,
+        checkpoint_s: float,
+        stack: int | None,
+        early_stop: str | None,
+        max_device_hours: float,
+        max_cost: float | None,
+        price: str | None,
+        **more: Any,
     ) -> Any:
-        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", max_device_hours), **more)
+        hours = min(max_device_hours, inf if max_cost is None else hours_for(max_cost, price))
+        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours), **more)
 
     for option in reversed(OPTIONS):
         told = option(told)

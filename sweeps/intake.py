@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from parrots.frozen import canonical_json, one_line
-from parrots.record import SCHEMA, STATUSES
+from parrots.record import SCHEMA, STATUSES, completed
 from parrots.spec import Evaluation, Trial
 
 FOLDERS = ("records", "evaluations", "failures")
@@ -28,6 +28,7 @@ UNPACKED = 512 * 2**20
 """Bytes of its columns before they were compressed, which a small file can claim to be huge."""
 ROWS = 1_000_000
 ABOUT = tuple(name for name in SCHEMA.names if name not in ("metric", "step", "value", "stderr", "n"))
+CLASSES = ("", "oom", "diverged", "infrastructure", "bug")
 SHARES = ("exact_match", "accuracy")
 
 
@@ -87,8 +88,8 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
         meta = file.metadata
         unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         _require(0 < meta.num_rows <= ROWS and unpacked <= UNPACKED, f"{meta.num_rows:,} rows, {unpacked:,} bytes unpacked")
-        _require(file.schema_arrow == SCHEMA, "columns other than a record's")
-        return file.read().to_pylist()
+        _require(completed(file.schema_arrow.empty_table()).schema == SCHEMA, "columns other than a record's")
+        return completed(file.read()).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         raise RefusedError(f"not Parquet ({next(iter(str(error).splitlines()), type(error).__name__)})") from error
 
@@ -138,7 +139,9 @@ def _check_about(about: dict[str, Any], trial: Trial, evaluation: Evaluation | N
     for name, value in follow.items():
         _require(about[name] == value, f"{name}={about[name]!r}: that trial's is {value!r}")
     _require(about["status"] in STATUSES, f"status={about['status']!r}: one of {', '.join(STATUSES)}")
-    _require(about["attempt"] >= 1 and about["workers"] >= 1, "attempt and workers begin at 1")
+    _require(about["failure"] in CLASSES, f"failure={about['failure']!r}: one of {', '.join(filter(None, CLASSES))}")
+    counted = all(about[name] >= 1 for name in ("attempt", "workers", "stacked"))
+    _require(counted, "attempt, workers and stacked begin at 1")
     for name in ("wall_s", "train_s", "device_s", "flops"):
         _require(math.isfinite(about[name]) and about[name] >= 0, f"{name}={about[name]}: a finite number, not negative")
     _require(0 <= about["tokens"] <= trial.tokens, f"tokens={about['tokens']:,}: at most {trial.tokens:,}")

@@ -11,7 +11,7 @@ import click
 
 from parrots.record import evaluation_path, is_done, read
 from parrots.spec import Cell
-from sweeps import index, ledger
+from sweeps import index, ledger, stopping
 from sweeps.guard import holder, lock, writable
 from sweeps.how import How, how_options
 from sweeps.index import Entry, Index
@@ -95,8 +95,8 @@ def retry(sweep: str, results: Path, slots: int, wanted: str, how: How, notify: 
     from sweeps.notify import Teller
 
     kinds = {kind.strip() for kind in wanted.split(",")}
-    if not kinds or not kinds <= {"oom", "failed"}:
-        raise ValueError(f"--status {wanted}: oom, failed or both; diverged is a result")
+    if not kinds <= {"oom", "failed", "infrastructure", "bug"}:
+        raise ValueError(f"--status {wanted}: oom, failed (any other), infrastructure or bug; diverged is a result")
     signal.signal(signal.SIGTERM, interrupt)
     found, tell = load(sweep, results), Teller(sweep, notify)
     writable(results)
@@ -113,7 +113,8 @@ def chosen(found: Sweep, results: Path, kinds: set[str]) -> list[Cell]:
     """The cells that are not done and whose last attempt ended in one of these ways."""
     books = ledger.read(results)
     failed = [cell for cell in found.asked(results) if not is_done(cell, results) and cell.trial.id in books.failures]
-    return [cell for cell in failed if read(books.failures[cell.trial.id][-1:])["status"][0].as_py() in kinds]
+    last = {cell.trial.id: read(books.failures[cell.trial.id][-1:]) for cell in failed}
+    return [cell for cell in failed if kinds & {last[cell.trial.id][name][0].as_py() for name in ("status", "failure")}]
 
 
 def forget(cells: list[Cell], results: Path) -> None:
@@ -129,13 +130,14 @@ def forget(cells: list[Cell], results: Path) -> None:
 @results_option
 @click.option("--wait", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds until it has ended.")
 def stop(results: Path, wait: float) -> int:
-    """End the run that is at work in the results: as Ctrl-C does, so that the next run goes on from there."""
+    """End the run that is at work in the results: trials write a checkpoint, and the next run goes on from there."""
     at_work = holder(results)
     if at_work is None:
         raise ValueError(f"no run is at work in {results}")
-    if at_work.host != platform.node() or not at_work.pid:
-        raise ValueError(f"the run in {results} is process {at_work.pid} on {at_work.host}; stop it there")
-    os.kill(at_work.pid, signal.SIGTERM)
+    if at_work.host == platform.node() and at_work.pid:
+        os.kill(at_work.pid, signal.SIGTERM)
+    else:
+        stopping.request(results, f"`parrots stop` on {platform.node()}")
     until = time.monotonic() + wait
     while holder(results) == at_work:
         if time.monotonic() > until:

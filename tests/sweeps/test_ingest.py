@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from parrots.placement import Placement
-from parrots.record import SCHEMA, path_of, read
+from parrots.record import LATER, SCHEMA, path_of, read
 from parrots.run import finish
 from parrots.spec import Cell, Evaluation
 from sweeps.cli import main
@@ -57,6 +57,12 @@ def test_what_was_run_elsewhere_comes_in_byte_for_byte_and_once(elsewhere, tmp_p
     assert ingest(capsys, elsewhere, tmp_path) == (0, "0 taken, 3 were here already, 0 refused; weights of 0 trials\n")
 
 
+def test_a_record_of_before_some_columns_were_there_comes_in(copied, tmp_path, capsys):
+    path = path_of(TRIAL.id, copied)
+    pq.write_table(read([path]).drop_columns(list(LATER)), path)
+    assert ingest(capsys, copied, tmp_path / "results")[1].startswith("3 taken")
+
+
 def test_a_record_that_is_here_stays(elsewhere, tmp_path, capsys):
     ours = record(TRIAL).write(tmp_path).read_bytes()
     code, told = ingest(capsys, elsewhere, tmp_path)
@@ -100,7 +106,8 @@ def measured(name: str, **changes):
         (altered(tokens=10**15, flops=1e30), "tokens=1,000,000,000,000,000: at most"),
         (altered(wall_s=float("nan")), "wall_s=nan: a finite number"),
         (altered(train_s=-1.0), "train_s=-1.0"),
-        (altered(attempt=0), "attempt and workers begin at 1"),
+        (altered(attempt=0), "attempt, workers and stacked begin at 1"),
+        (altered(failure="bad luck"), "failure='bad luck': one of oom, diverged"),
         (altered(started=datetime.now(UTC) + timedelta(days=9)), "has not come yet"),
         (altered(hardware=None), "hardware is missing"),
         (altered(evaluation="x"), "evaluation: a name, and nothing"),

@@ -9,6 +9,7 @@ import pytest
 
 from sweeps import calibration, ledger
 from sweeps.cli import main
+from sweeps.how import hours_for
 from sweeps.plan import START_S, longest_first, plan, timer_here
 from sweeps.spec import find
 
@@ -159,3 +160,12 @@ def test_after_a_run_planned_stands_beside_actual_and_later_plans_go_by_the_reco
     assert (
         known.seconds(next(cell.trial for cell in cells if cell.trial.model.n_experts > 1)) is None
     )  # they never share a rate
+
+
+def test_a_budget_of_money_is_one_of_hours_at_the_dearest_price(tmp_path):
+    assert hours_for(9.0, "1.5") == pytest.approx(6.0)
+    table = tmp_path / "prices.json"
+    table.write_text('{"date": "2026", "source": "a test", "per_device_hour": {"cpu": [0.1, 0.5]}}')
+    assert hours_for(2.0, str(table)) == pytest.approx(4.0)
+    with pytest.raises(ValueError, match=r"--max-cost 2: no price of .* is known; give --price"):
+        hours_for(2.0, None)

@@ -82,7 +82,7 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
 ):
     ran = []
 
-    def run_found(found, folder, slots, only, tell):
+    def run_found(found, folder, slots, how, only, tell):
         ran.extend([found, only])
         return 0
 
@@ -99,7 +99,7 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
 
 def test_what_cannot_be_tried_again_is_one_line(results, capsys):
     assert main(["retry", "quickstart", "--status", "diverged"]) == 2
-    assert "--status diverged: oom, failed or both" in capsys.readouterr().err
+    assert "--status diverged: oom, failed (any other), infrastructure or bug" in capsys.readouterr().err
     assert main(["retry", "depth"]) == 2
     assert "depth was not run into" in capsys.readouterr().err
     (results / "failures").rename(results / "gone")
