@@ -29,7 +29,8 @@ from parrots.evaluation.accuracy import answer, score
 from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.frozen import one_line
 from parrots.measurement import Measurement
-from parrots.models.moe import AUTO, BACKENDS
+from parrots.models import megablocks_backend
+from parrots.models.moe import AUTO, BACKENDS, MEGABLOCKS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.record import Record, evaluation_path, is_done, path_of
@@ -250,17 +251,28 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def check(cells: list[Cell], place: Placement) -> None:
-    """ValueError if there is no such device, or if the workers cannot share out a trial's batch."""
+    """ValueError if there is no such device or backend, or if the workers cannot share out a trial's batch."""
     try:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
+    if place.backend == MEGABLOCKS:
+        check_megablocks([cell.trial for cell in cells], place)
     for trial in (cell.trial for cell in cells):
         if (size := trial.training.batch_size) % place.world:
             label = f"{trial.task.kind} {trial.name}"
             raise ValueError(f"{label}: {place.world} workers cannot share training.batch_size={size} evenly")
     if not place.weights and (asked := next((cell for cell in cells if cell.evaluations), None)):
         raise ValueError(f"--keep none: {asked.trial.task.kind} {asked.trial.name} has evaluations, which need its weights")
+
+
+def check_megablocks(trials: list[Trial], place: Placement) -> None:
+    """ValueError if that backend cannot run here, or not for one of the trials."""
+    if reason := megablocks_backend.unfit(place.device):
+        raise ValueError(f"--backend megablocks: {reason}")
+    for trial in trials:
+        if reason := megablocks_backend.unfit_for(trial.model, trial.training.precision):
+            raise ValueError(f"--backend megablocks: {trial.task.kind} {trial.name}: {reason}")
 
 
 def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, begin_for: float = math.inf) -> int:
