@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from sweeps import devices
+
 
 @dataclass(frozen=True)
 class How:
@@ -59,7 +61,17 @@ OPTIONS = (
         metavar="H",
         help="Write checkpoints and end when slots (GPUs, or cores) were held for so many hours.  [default: no limit]",
     ),
+    click.option("--max-cost", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="The same, in money."),
+    click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]"),
 )
+
+
+def hours_for(cost: float, price: str | None) -> float:
+    """Device-hours that so much money buys at this machine's highest price. ValueError where none is known."""
+    found = devices.price(devices.find(None), price)
+    if found is None or not found.high:
+        raise ValueError(f"--max-cost: no price of a {devices.find(None).label}-hour is known; name it with --price")
+    return cost / found.high
 
 
 def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +79,17 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(verb)
     def told(
-        *args: Any, checkpoint_s: float, stack: int | None, early_stop: str | None, max_device_hours: float, **more: Any
+        *args: Any,
+        checkpoint_s: float,
+        stack: int | None,
+        early_stop: str | None,
+        max_device_hours: float,
+        max_cost: float | None,
+        price: str | None,
+        **more: Any,
     ) -> Any:
-        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", max_device_hours), **more)
+        hours = min(max_device_hours, hours_for(max_cost, price)) if max_cost else max_device_hours
+        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours), **more)
 
     for option in reversed(OPTIONS):
         told = option(told)

@@ -9,8 +9,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import ceil, inf
@@ -72,25 +72,19 @@ def run(
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     stopping.withdraw(results)
-    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log), graceful(results):
+    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         lanes(sweep, cells, results, watch, how or How(), following)
 
 
-@contextmanager
-def graceful(results: Path) -> Iterator[None]:
-    """Inside it Ctrl-C and SIGTERM ask the run to end; a second one ends it at once."""
+def graceful(results: Path) -> dict[signal.Signals, Any]:
+    """From now on Ctrl-C and SIGTERM ask the run to end, and a second one ends it at once; returns the handlers before."""
 
     def ask(*_: object) -> None:
         if stopping.path_of(results).exists():
             raise KeyboardInterrupt
         stopping.request(results)
 
-    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    return {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
 
 
 def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how: How, following: Following) -> None:
@@ -99,6 +93,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
     most = max(cell.workers for cell in cells)
     with chdir(results / "tune"):
         start(max(watch.slots, most))
+    handlers = graceful(results)  # now, since Ray sets its own for SIGTERM as it starts
     try:
         if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < most:
             raise ValueError(f"a cell wants {most} workers and there are {gpus} GPUs; add some, or lower its workers")
@@ -117,6 +112,8 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             watch.console.print(f"left over on this cluster by this run: {line}")
     finally:
         ray.shutdown()
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
 
 
 def start(slots: int) -> None:

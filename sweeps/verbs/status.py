@@ -11,7 +11,7 @@ import click
 
 from parrots.record import evaluation_path, is_done, read
 from parrots.spec import Cell
-from sweeps import index, ledger
+from sweeps import index, ledger, stopping
 from sweeps.guard import holder, lock, writable
 from sweeps.how import How, how_options
 from sweeps.index import Entry, Index
@@ -129,18 +129,19 @@ def forget(cells: list[Cell], results: Path) -> None:
 @results_option
 @click.option("--wait", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds until it has ended.")
 def stop(results: Path, wait: float) -> int:
-    """End the run that is at work in the results: as Ctrl-C does, so that the next run goes on from there."""
+    """End the run that is at work in the results, on whatever machine: its cells write checkpoints, and the next goes on."""
     at_work = holder(results)
     if at_work is None:
         raise ValueError(f"no run is at work in {results}")
-    if at_work.host != platform.node() or not at_work.pid:
-        raise ValueError(f"the run in {results} is process {at_work.pid} on {at_work.host}; stop it there")
-    os.kill(at_work.pid, signal.SIGTERM)
+    if at_work.host == platform.node() and at_work.pid:
+        os.kill(at_work.pid, signal.SIGTERM)
+    else:
+        stopping.request(results)
     until = time.monotonic() + wait
     while holder(results) == at_work:
         if time.monotonic() > until:
             out.print(f"process {at_work.pid} has not ended after {wait:.0f} s; it was asked to")
             return 1
         time.sleep(0.1)
-    out.print("stopped; finished records stay, and the next `parrots run` goes on from here")
+    out.print("stopped; finished records and checkpoints stay, and the next `parrots run` goes on from here")
     return 0
