@@ -32,6 +32,7 @@ from ..test_record import record
         (ConnectionResetError("by peer"), "infrastructure"),
         (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:4242"), "infrastructure"),
         (FileNotFoundError(errno.ENOENT, "no such file"), "bug"),
+        (RuntimeError("The actor is dead because its worker process has died. Perhaps the OOM killer"), "infrastructure"),
         (ValueError("wrong shape"), "bug"),
     ],
 )

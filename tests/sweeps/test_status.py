@@ -82,7 +82,7 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
 ):
     ran = []
 
-    def run_found(found, folder, slots, only, tell):
+    def run_found(found, folder, slots, how, only, tell):
         ran.extend([found, only])
         return 0
 
@@ -119,7 +119,7 @@ def test_stop_ends_the_run_that_holds_the_results_and_nothing_else(results, caps
     try:
         assert running.stdout.readline() == b"held\n"
         assert f"a run is at work here (process {running.pid} on " in said(capsys, "status", "quickstart")
-        assert "stopped; finished records stay" in said(capsys, "stop")
+        assert "stopped; finished records and checkpoints stay" in said(capsys, "stop")
         assert running.wait(10) not in (0, -signal.SIGKILL)
     finally:
         running.kill()
