@@ -21,10 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/chaos --ignore tests/slow
 
 test-system: venv
-	$(BIN)/pytest tests/system -rs
+	$(BIN)/pytest tests/system tests/chaos -rs
 
 slow: venv
 	$(BIN)/pytest tests/slow -rs

@@ -25,7 +25,10 @@ OF_MACHINES = {
     *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE),
     *(errno.ENETUNREACH, errno.EHOSTUNREACH),
 }
-SAID_BY_MACHINES = ("connection closed by peer", "connection reset", "connection refused", "nccl", "no space left on device")
+SAID_BY_MACHINES = (
+    *("connection closed by peer", "connection reset", "connection refused", "nccl", "no space left on device"),
+    *("actor died", "actor is dead", "worker process has died", "node has died"),  # as Ray says it
+)
 SAID_WITHOUT_MEMORY = ("can't allocate memory", "out of memory", "outofmemory")
 
 

@@ -21,8 +21,8 @@ from parrots.models.config import GROUPS
 from parrots.provenance import commit, versions
 from parrots.spec import Cell, Evaluation, Trial
 
-Status = Literal["done", "diverged", "oom", "failed"]
-"""done and diverged are results; oom and failed (infrastructure or a bug) are not."""
+Status = Literal["done", "diverged", "oom", "failed", "stopped"]
+"""done and diverged are results; oom, failed (infrastructure or a bug) and stopped (early, by a rule) are not."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 SCHEMA = pa.schema(

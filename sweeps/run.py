@@ -9,9 +9,10 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from datetime import UTC, datetime
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every netwo
 import ray
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import ASHAScheduler
 
-from parrots.failures import BUDGET, classify, failure
+from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.placement import Placement
+from parrots.record import Record
 from parrots.run import about, write_failure
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
@@ -69,25 +72,19 @@ def run(
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     stopping.withdraw(results)
-    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log), graceful(results):
+    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         lanes(sweep, cells, results, watch, how or How(), following)
 
 
-@contextmanager
-def graceful(results: Path) -> Iterator[None]:
-    """Inside it Ctrl-C and SIGTERM ask the run to end; a second one ends it at once."""
+def graceful(results: Path) -> dict[signal.Signals, Any]:
+    """From now on Ctrl-C and SIGTERM ask the run to end, and a second one ends it at once; returns the handlers before."""
 
     def ask(*_: object) -> None:
         if stopping.path_of(results).exists():
             raise KeyboardInterrupt
         stopping.request(results)
 
-    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    return {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
 
 
 def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how: How, following: Following) -> None:
@@ -96,6 +93,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
     most = max(cell.workers for cell in cells)
     with chdir(results / "tune"):
         start(max(watch.slots, most))
+    handlers = graceful(results)  # now, since Ray sets its own for SIGTERM as it starts
     try:
         if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < most:
             raise ValueError(f"a cell wants {most} workers and there are {gpus} GPUs; add some, or lower its workers")
@@ -114,6 +112,8 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             watch.console.print(f"left over on this cluster by this run: {line}")
     finally:
         ray.shutdown()
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
 
 
 def start(slots: int) -> None:
@@ -140,6 +140,8 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], results: Path, watch: Watch, how: 
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
     given = Given(sweep.name, results.absolute(), sweep.keep, workers, cells, stacks, how.checkpoint_s, how.early_stop)
     body = alone if workers == 1 else grouped
+    if how.early_stop and workers > 1:
+        raise ValueError("--early-stop: ends cells of one worker only; a group that is ended leaves its resources held")
     # A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever.
     resources = unit if workers == 1 else {"cpu": 0, DRIVER: 1}
     return tune.Tuner(
@@ -148,6 +150,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], results: Path, watch: Watch, how: 
         tune_config=tune.TuneConfig(
             reuse_actors=workers == 1,
             max_concurrent_trials=slots // workers,
+            scheduler=halving() if how.early_stop else None,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
@@ -187,6 +190,14 @@ def axes(trial: Trial) -> dict[str, Any]:
     model = trial.model
     about = {"task": trial.task.kind, "d_model": model.d_model, "d_ff": model.ffn.d_ff, "n_experts": model.n_experts}
     return {**about, "top_k": model.top_k, "lr": trial.training.lr, "seed": trial.seed}
+
+
+def halving() -> ASHAScheduler:
+    """Ends the worse half of the cells, by training loss, after a quarter and after half of their steps.
+
+    It is asynchronous: the same cells may have other survivors the next time.
+    """
+    return ASHAScheduler(time_attr="percent", metric="loss", mode="min", max_t=101, grace_period=25, reduction_factor=2)
 
 
 class Ending(tune.Stopper):
@@ -235,6 +246,18 @@ class Watching(tune.Callback):
         elif "step" in result:
             progress = result["step"] / result["steps"]
             self.watch.progressed(trial_id, progress, result["tokens"], result["alarms"], result["seconds"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A cell that ends without having said so was ended by the rule."""
+        at, given, watch = trial.last_result or {}, self.given, self.watch
+        if given.early_stop and "percent" in at and "status" not in at and not stopping.path_of(given.results).exists():
+            cell = given.cell(trial.config["trial_id"])
+            reason = f"ended early by {given.early_stop} at step {at['step']} of {at['steps']}, loss {at['loss']:.4g}"
+            here = hardware(device())
+            record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
+            told = about(cell.trial, given.results, given.sweep)
+            write_failure(replace(record, **told, early_stop=given.early_stop), given.results)
+            watch.ended(cell.trial.id, "ended early")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._lost(trial)

@@ -66,7 +66,7 @@ class Report:
         self.seconds = at.seconds
         if time.monotonic() - self.last > REPORT_EVERY_S:
             self.last = time.monotonic()
-            self.tell(asdict(at))
+            self.tell({**asdict(at), "percent": 100 * at.step // at.steps})
 
 
 def alone(config: dict[str, Any], given: Given) -> None:

@@ -119,7 +119,7 @@ def test_stop_ends_the_run_that_holds_the_results_and_nothing_else(results, caps
     try:
         assert running.stdout.readline() == b"held\n"
         assert f"a run is at work here (process {running.pid} on " in said(capsys, "status", "quickstart")
-        assert "stopped; finished records stay" in said(capsys, "stop")
+        assert "stopped; finished records and checkpoints stay" in said(capsys, "stop")
         assert running.wait(10) not in (0, -signal.SIGKILL)
     finally:
         running.kill()

@@ -2,13 +2,14 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
+from parrots.spec import Cell
 from sweeps.watch import Watch
 
 from ..conftest import make
 
 
 def test_the_live_view_counts_alarms_and_shows_the_latest():
-    cells = [SimpleNamespace(trial=make(seed=seed)) for seed in (0, 1)]
+    cells = [Cell(trial=make(seed=seed)) for seed in (0, 1)]
     console = Console(record=True, width=160)
     watch = Watch(cells, SimpleNamespace(work=lambda cell: 1.0, slots=2), console, on_end=lambda trial_id: None)
     for cell in cells:

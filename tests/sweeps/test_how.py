@@ -1,0 +1,163 @@
+"""How a run treats its cells: which go side by side, when its budget is spent, what a failure is called."""
+
+import errno
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from parrots.failures import classify, of_group
+from parrots.frozen import canonical_json
+from parrots.record import LATER, SCHEMA, path_of, read
+from parrots.spec import Cell
+from sweeps import stopping
+from sweeps.cli import main
+from sweeps.how import How, hours_for
+from sweeps.ledger import Ledger
+from sweeps.plan import plan
+from sweeps.watch import Watch
+
+from ..conftest import MOE, make
+from ..test_record import record
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (MemoryError(), "oom"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (OSError(errno.ENOSPC, "No space left on device"), "infrastructure"),
+        (ConnectionResetError("by peer"), "infrastructure"),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:4242"), "infrastructure"),
+        (FileNotFoundError(errno.ENOENT, "no such file"), "bug"),
+        (RuntimeError("The actor is dead because its worker process has died. Perhaps the OOM killer"), "infrastructure"),
+        (ValueError("wrong shape"), "bug"),
+    ],
+)
+def test_a_failure_has_a_class(error, kind):
+    assert classify(error) == kind
+
+
+def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
+    gone = RuntimeError("Connection closed by peer")
+    assert of_group([gone, gone]) == "infrastructure"
+    assert of_group([gone, ValueError("wrong shape")]) == "bug"
+    assert of_group([gone, torch.OutOfMemoryError("full"), ValueError("wrong shape")]) == "oom"
+
+
+def test_a_record_of_before_the_later_columns_is_read_with_what_they_mean(make_trial, tmp_path):
+    import pyarrow.parquet as pq
+
+    trial = make_trial()
+    record(trial).write(tmp_path)
+    path = path_of(trial.id, tmp_path)
+    pq.write_table(pq.read_table(path).drop_columns(list(LATER)), path)
+    table = read([path])
+    assert table.schema == SCHEMA
+    assert {name: set(table[name].to_pylist()) for name in LATER} == {name: {value} for name, value in LATER.items()}
+
+
+def test_money_buys_device_hours(tmp_path):
+    assert hours_for(6.0, "2.5") == pytest.approx(2.4)
+
+
+def test_money_without_a_price_is_bad_input(capsys, tmp_path):
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"date": "2026-11-24", "source": "nobody", "per_device_hour": {}}')
+    code = main(["run", "quickstart", "--results", str(tmp_path / "r"), "--max-cost", "5", "--price", str(prices)])
+    assert code == 2
+    assert "no price of a" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr("sweeps.watch.time", found)
+    return found
+
+
+@pytest.fixture
+def watch(tmp_path) -> Watch:
+    from rich.console import Console
+
+    cells = [Cell(trial=make(seed=0)), Cell(trial=make(seed=1)), Cell(trial=make(MOE), workers=2)]
+    made = plan(cells, Ledger(tmp_path, frozenset(), {}), 2, lambda _: 1.0)
+    return Watch(cells, made, Console(), lambda _: None)
+
+
+def test_utilisation_is_kept_training_time_over_the_slots_time(watch, clock):
+    """Two slots, ten seconds: 6 s and 8 s of training kept, a stopped cell's not; then two workers for 5 s each."""
+    first, second, both = watch.cells
+    watch.started(first)
+    watch.started(second)
+    clock.now += 10
+    watch.progressed(first, 0.5, 10, (), 6.0)
+    watch.progressed(second, 0.5, 10, (), 8.0)
+    assert watch.utilisation() == pytest.approx(14 / 20)
+    watch.ended(first, "done", 6.0)
+    watch.ended(second, "stopped", 8.0)
+    assert watch.utilisation() == pytest.approx(6 / 20)
+    assert watch.device_s() == pytest.approx(20)
+    watch.started(both)
+    clock.now += 10
+    watch.ended(both, "done", 5.0)
+    assert watch.utilisation() == pytest.approx((6 + 10) / 40)
+    assert watch.device_s() == pytest.approx(40)
+    assert set(watch.status) == {first, both}
+
+
+def test_a_cell_that_begins_again_holds_its_slot_twice(watch, clock):
+    first, *_ = watch.cells
+    for _ in range(2):
+        watch.started(first)
+        clock.now += 3
+    assert watch.device_s() == pytest.approx(6)
+
+
+def test_a_run_whose_budget_is_spent_asks_to_end_and_waits_for_what_is_under_way(watch, clock, tmp_path, monkeypatch):
+    from sweeps.run import Ending
+
+    monkeypatch.setattr(stopping, "LOOK_EVERY_S", -math.inf)
+    first, second, _ = watch.cells
+    ending = Ending(watch, tmp_path, How(max_device_hours=1.0))
+    watch.started(first)
+    clock.now += 3000
+    assert not ending.stop_all()
+    clock.now += 700
+    assert not ending.stop_all()
+    assert stopping.path_of(tmp_path).read_text() == "1.03 device-hours are spent"
+    watch.started(second)  # which sees the file and ends at once
+    watch.ended(first, "stopped")
+    assert ending.stop_all()
+
+
+def test_stacks_leave_no_slot_without_one_and_their_others_come_last(tmp_path):
+    from sweeps.run import side_by_side
+
+    cells = [Cell(trial=make(seed=s, lr=lr)) for s in (0, 1) for lr in (1e-2, 3e-3)] + [Cell(trial=make(MOE))]
+    order, stacks = side_by_side(cells, tmp_path, How(), 2)
+    assert sorted(map(len, set(stacks.values()))) == [1, 2, 2]
+    firsts = {stack[0] for stack in stacks.values()}
+    assert {cell.trial.id for cell in order[:3]} == firsts
+    assert sorted(map(canonical_json, order)) == sorted(map(canonical_json, cells))
+    assert all(len(stack) == 1 for stack in side_by_side(cells, tmp_path, How(stack=1), 2)[1].values())
+    assert side_by_side(cells, tmp_path, How(early_stop="asha"), 2) == (cells, {})
+
+
+def test_being_asked_to_end_is_seen_until_it_is_withdrawn(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(stopping, "LOOK_EVERY_S", -math.inf)
+    assert not stopping.Asked(tmp_path)()
+    stopping.request(tmp_path)
+    assert stopping.Asked(tmp_path)()
+    stopping.withdraw(tmp_path)
+    assert not stopping.Asked(tmp_path)()
