@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models import megablocks_backend
+from parrots.models.choice import on_cpu
 from parrots.models.config import Model, MoE
 from parrots.models.kernels import activate
 from parrots.models.routers import Routing, build_router
@@ -211,12 +212,7 @@ def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
         return "padded"
     if device != "cpu" or torch.compiler.is_compiling():
         return "grouped"
-    each = rows // n_experts
-    if n_experts == 1 or (n_experts <= 8 and each >= 512):
-        return "loop"  # one expert's work at a time stays in the cache
-    if n_experts >= 16 and (d_model <= 32 or (d_model <= 64 and each <= 8)):
-        return "padded"
-    return "grouped"
+    return on_cpu(rows, n_experts, d_model)
 
 
 def run(backend: str, x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
