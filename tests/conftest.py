@@ -7,6 +7,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 import pytest
+import torch.nn.functional as F
 
 from parrots.spec import Trial
 
@@ -14,6 +15,9 @@ BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
 PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
 GRAPHS = {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 300, "n_test": 40}
 SEQUENCES = {"kind": "gaussian", "n_sequences": 100, "length": 3, "dim": 8, "n_test": 40}
+GROUPED = pytest.param(
+    "grouped", marks=pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="torch below 2.10 has no grouped_mm")
+)
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
 
 

@@ -12,7 +12,7 @@ from parrots.training.parallel import prepare
 from parrots.training.stacked import groups, obstacle, train_stacked
 from parrots.training.trainer import train
 
-from ..conftest import GRAPHS, MOE, PATH, SEQUENCES, make
+from ..conftest import GRAPHS, GROUPED, MOE, PATH, SEQUENCES, make
 
 
 def varied(*trials: Trial, model: dict | None = None) -> list[Trial]:
@@ -80,7 +80,7 @@ def test_stacked_trials_equal_the_same_trials_alone(case, tmp_path):
     assert_equal(*both(four(**case), Placement(tmp_path)))
 
 
-@pytest.mark.parametrize("backend", ["loop", "grouped", "padded"])
+@pytest.mark.parametrize("backend", ["loop", GROUPED, "padded"])
 def test_whatever_computes_the_experts(backend, tmp_path):
     assert_equal(*both(four(MOE), Placement(tmp_path, backend=backend)))
 
@@ -93,7 +93,7 @@ def test_in_bfloat16_they_are_as_close_as_its_rounding(tmp_path):
     assert_equal(*both(four(MOE, precision="bfloat16", steps=5), Placement(tmp_path)), weights=2e-2, curves=2e-2)
 
 
-@pytest.mark.parametrize("backend", ["loop", "grouped", "padded"])
+@pytest.mark.parametrize("backend", ["loop", GROUPED, "padded"])
 def test_one_that_diverges_ends_and_touches_no_other(backend, tmp_path):
     """Its weights overflow in the first step: from there on every activation and gradient of its own is no number."""
     calm = four({**MOE, "n_experts": 5}, steps=60, warmup=0.0, batch_size=4)
