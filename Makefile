@@ -21,10 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow --ignore tests/tracking/test_postgres.py --ignore tests/security/test_mlflow.py
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow --ignore --ignore tests/security/test_mlflow.py
 
 test-system: venv
-	$(BIN)/pytest tests/system tests/tracking/test_postgres.py tests/security/test_mlflow.py -rs
+	$(BIN)/pytest tests/system tests/security/test_mlflow.py -rs
 
 slow: venv
 	$(BIN)/pytest tests/slow -rs
