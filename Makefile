@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow --ignore --ignore tests/security/test_mlflow.py
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/slow --ignore tests/security/test_mlflow.py
 
 test-system: venv
 	$(BIN)/pytest tests/system tests/security/test_mlflow.py -rs
