@@ -33,6 +33,7 @@ from sweeps.verbs.diff import diff
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
+from sweeps.verbs.mlflow import SAFE, mlflow, server
 from sweeps.verbs.options import (
     again,
     narrowing_options,
@@ -60,7 +61,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff):
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, mlflow):
     cli.add_command(verb)
 
 
@@ -243,7 +244,7 @@ def export(trial_id: str, folder: Path, results: Path) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(sweep: str | None, results: Path, port: int) -> None:
     """Open MLflow on the loopback address over the results, and print where SWEEP's runs are compared."""
-    from sweeps.tracking import Store, artifacts, store_uri
+    from sweeps.tracking import Store, store_uri
 
     database = results / "mlflow.db"
     if not database.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
@@ -259,11 +260,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
         for task, link in links.items():
             out.print(f"compare {name}, {task}: {link}")
     out.print(f"MLflow is at {base} until Ctrl-C")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(results), "--workers", "1"]
-    command += ["--artifacts-destination", artifacts(results).as_uri()]
-    command += ["--host", LOOPBACK, "--port", str(port), "--allowed-hosts", f"{LOOPBACK}:{port},localhost:{port}"]
-    # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
-    os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    command = server(results, LOOPBACK, port, names=[])
+    os.execve(sys.executable, command, os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)})
 
 
 cli.add_command(fit)

@@ -4,6 +4,7 @@ One experiment a task, one flat run a trial, tagged with its sweep: MLflow's cha
 nested runs. A record is found again by its tag `trial_id`, so mirroring can be repeated and doubles nothing.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,11 +18,13 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
+from parrots.frozen import canonical_json
 from parrots.record import evaluations_of, path_of, read
 from parrots.spec import Trial
 
 BATCH = 1000  # metric points a request; MLflow's own limit
 SWEEPS = "parrots/sweeps"
+EXTERNAL = "mlflow.model.isExternal"  # the tag of a model whose files MLflow does not hold
 PATIENCE_S = 120.0  # how long a run that is over waits for MLflow; 10,000 trials take longer, and the next run goes on
 
 
@@ -117,21 +120,21 @@ class Store:
         experiment = f"parrots/{about['task']}"
         experiment_id = self.experiment(experiment)
         run = self.runs[experiment].get(trial_id)
-        tags = {f"sweep.{sweep}": "yes"}
+        tags = {f"sweep.{sweep}": "yes", "attempt": str(about["attempt"])}
         if run is None:
             start = int(about["started"].timestamp() * 1000)
             tags |= {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"], "status": about["status"]}
             run = self.client.create_run(experiment_id, start, tags, about["name"])
         elif run.info.status == "FINISHED":
             self._add_evaluations(run, trial_id, about)
-            if tags.items() - run.data.tags.items():
-                self.client.set_tag(run.info.run_id, *next(iter(tags.items())))
+            for tag in tags.items() - run.data.tags.items():
+                self.client.set_tag(run.info.run_id, *tag)
             return
-        self._log(run.info.run_id, rows, about)
+        self._log(run.info.run_id, rows, about, self._model(run, about))
         self._add_evaluations(run, trial_id, about)
         self.runs[experiment][trial_id] = self.client.get_run(run.info.run_id)
 
-    def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any]) -> None:
+    def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any], model_id: str | None) -> None:
         """Parameters and metrics in batches. Times are the record's, so that logging a point again changes nothing.
 
         The scores go first, since MLflow's comparison opens on the metric that it met first.
@@ -143,14 +146,31 @@ class Store:
         along = Counter(metric for metric, _, _ in measured)
         last = max(step for _, _, step in measured)
         points = [
-            Metric(metric, value, int(start + span * step / last), step)
+            Metric(metric, value, int(start + span * step / last), step, model_id=None if along[metric] > 1 else model_id)
             for metric, value, step in sorted(measured, key=lambda point: along[point[0]] > 1)
         ]
         points.append(Metric("train_s", about["train_s"], int(start + span), last))
         params = [Param(key, str(value)) for key, value in parameters(about).items()]
         for first in range(0, len(points), BATCH):
             self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params if first == 0 else [])
+        self.client.log_inputs(run_id, [dataset(about)])
         self.client.set_terminated(run_id, "FINISHED", int(start + span))
+
+    def _model(self, run: Any, about: dict[str, Any]) -> str | None:
+        """The id of MLflow's model that stands for the trial's weights, which stay where they are; None if none were kept."""
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+        path = self.results / "weights" / f"{about['trial_id']}.safetensors"
+        if not path.exists():
+            return None
+        found = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+        if found:
+            return str(found[0].model_id)
+        tags = {"trial_id": about["trial_id"], "weights": f"weights/{path.name}", EXTERNAL: "true"}
+        made = self.client.create_logged_model(run.info.experiment_id, about["name"], run.info.run_id, tags)
+        self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run.info.run_id, [LoggedModelOutput(made.model_id, 0)])
+        return str(made.model_id)
 
     def _add_evaluations(self, run: Any, trial_id: str, about: dict[str, Any]) -> None:
         """Scores of what the trial's model was asked besides, as `NAME/METRIC`; those that are there stay."""
@@ -186,6 +206,17 @@ class Store:
                 asked = f"runs={quote(json.dumps(ids))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
                 links[experiment.name] = f"{base}/#/compare-runs?{asked}"
         return links
+
+
+def dataset(about: dict[str, Any]) -> Any:
+    """The task's training data as MLflow's input: named by what makes them, as data are a function of the task."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    task = Trial.model_validate_json(about["trial"]).task
+    said = f"{canonical_json(task)} v{task.version}"
+    name = f"{task.kind}-v{task.version}"
+    made = Dataset(name, hashlib.sha256(said.encode()).hexdigest()[:16], "code", json.dumps({"task": canonical_json(task)}))
+    return DatasetInput(made, [InputTag("mlflow.data.context", "training")])
 
 
 def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:

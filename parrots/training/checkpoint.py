@@ -1,7 +1,7 @@
 """Where an interrupted training goes on: torch DCP shards, a completion marker written last, and a checksum of each file.
 
 A checkpoint is a folder STEP below `checkpoints/NAME` of the results. It counts only if its marker is there and every file
-has the size and the SHA-256 that the marker says; else the one before is taken. Files are read after they have been checked.
+has the SHA-256 that the marker says; else the one before is taken. The marker is signed with a key of this installation.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 from parrots.atomic import atomic
+from parrots.keys import checkpoint_key
 from parrots.placement import Placement
 from parrots.training.parallel import sum_over_workers
 
@@ -50,21 +51,39 @@ class State:
     """Curves so far. Weights and optimizer state go through `tensors`, each worker's part in place."""
 
 
-def digest(path: Path, key: bytes | None = None) -> str:
-    """The SHA-256 of a file; with a key its HMAC, which those who lack the key cannot forge."""
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
-        if key is None:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        return hashlib.file_digest(file, lambda: hmac.new(key, digestmod="sha256")).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def signature(said: dict[str, Any], key: bytes) -> str:
+    """The HMAC of what a marker says, beside its own `hmac`: those who lack the key cannot forge it."""
+    rest = {name: value for name, value in said.items() if name != "hmac"}
+    return hmac.new(key, json.dumps(rest, sort_keys=True).encode(), "sha256").hexdigest()
 
 
 def is_whole(folder: Path, key: bytes | None = None) -> bool:
-    """Whether a checkpoint is all there and is what was written."""
+    """Whether a checkpoint is all there, is what was written, and was written by us, at this place.
+
+    Its metadata are a pickle, so nothing of it is read before this holds. key: by default that of this installation.
+    """
+    key = key or checkpoint_key()
     try:
-        files = json.loads((folder / MARKER).read_bytes())["files"]
-        return all(hmac.compare_digest(digest(folder / name, key), said) for name, said in files.items())
+        said = json.loads((folder / MARKER).read_bytes())
+        if not hmac.compare_digest(signature(said, key), said["hmac"]):
+            return False
+        files = said["files"]
+        if said["of"] != place_of(folder) or {path.name for path in folder.iterdir()} != {MARKER, *files}:
+            return False
+        return all(hmac.compare_digest(digest(folder / name), sha256) for name, sha256 in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def place_of(folder: Path) -> str:
+    """TRIAL/STEP: what a marker is good for, wherever the results are moved."""
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def newest(folder: Path, place: Placement) -> Path | None:
@@ -97,7 +116,8 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
             np.savez(sink, allow_pickle=False, **state.arrays)
         files = {path.name: digest(path) for path in sorted(at.iterdir())}
         with atomic(at / MARKER) as sink:
-            sink.write(json.dumps({**about, "files": files}).encode())
+            said = {**about, "of": place_of(at), "files": files}
+            sink.write(json.dumps({**said, "hmac": signature(said, checkpoint_key())}).encode())
         for old in _all(folder)[:-KEPT]:
             shutil.rmtree(old)
     _wait(place)

@@ -131,16 +131,6 @@ def test_with_every_checkpoint_torn_a_trial_begins_anew(place):
     assert measured(run_trial(trial, place)) == measured(undisturbed)
 
 
-def test_a_key_makes_the_checksum_one_that_others_cannot_forge(tmp_path):
-    (tmp_path / "file").write_bytes(b"weights")
-    digests = {checkpoint.digest(tmp_path / "file", key) for key in (None, b"one", b"other")}
-    assert len(digests) == 3
-    (tmp_path / checkpoint.MARKER).write_text(json.dumps({"files": {"file": checkpoint.digest(tmp_path / "file", b"one")}}))
-    assert checkpoint.is_whole(tmp_path, b"one")
-    assert not checkpoint.is_whole(tmp_path, b"other")
-    assert not checkpoint.is_whole(tmp_path)
-
-
 def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch):
     undisturbed = run_trial(TRIALS["dense"], replace(place, checkpoints=None))
 

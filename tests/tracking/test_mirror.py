@@ -102,3 +102,18 @@ def test_a_sweep_is_one_run_with_its_report_as_artifact(tmp_path):
     # where `parrots ui` serves it from, also after the results were moved; tests/system/test_browser.py fetches it
     at = artifacts(tmp_path) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
     assert [file.name for file in at.iterdir()] == ["report.html"]
+
+
+def test_a_run_names_its_data_and_the_weights_it_left_as_a_model_with_its_scores(trial, tmp_path):
+    kept = tmp_path / "weights" / f"{trial.id}.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(b"weights")
+    for _ in range(2):
+        assert mirror(tmp_path, (trial.id, "mine")) == ""
+    client, run = only_run(tmp_path)
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.tags[0].value) == ("phonebook-v1", "training")
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (model.name, model.tags["weights"]) == (trial.name, f"weights/{kept.name}")
+    assert {metric.key: metric.value for metric in model.metrics} == {"exact_match": 0.5, "memory_bits": 123.0}
+    assert run.data.tags["attempt"] == "1"

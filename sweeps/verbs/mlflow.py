@@ -1,0 +1,80 @@
+"""`parrots mlflow serve`: MLflow for a team, with a password, on a database that takes many writers."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from parrots.atomic import atomic
+from parrots.keys import Secret, folder, secret
+from sweeps.guard import LOOPBACK, free
+from sweeps.say import out
+from sweeps.verbs.options import results_option
+
+ADMIN = "admin"
+SAFE = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@click.group()
+def mlflow() -> None:
+    """MLflow for a team."""
+
+
+@mlflow.command()
+@results_option
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--allowed-hosts", default="", metavar="NAMES", help="Names that users call it by, beside loopback's; no stars.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Server processes.")
+def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int) -> None:
+    """Serve MLflow with a password, over SQLite in the results or the database that $MLFLOW_BACKEND_STORE_URI names.
+
+    The user is `admin`; the password was made at random and lies in a file that only you may read. Clients get it as
+    $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD. Put TLS in front of it, or an SSH tunnel.
+    """
+    store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+    if not store.startswith(("sqlite:", "postgresql")):
+        kind = store.partition(":")[0]
+        raise ValueError(f"MLFLOW_BACKEND_STORE_URI is {kind}; it has to be sqlite or postgresql, never files")
+    if "*" in allowed_hosts:
+        raise ValueError("--allowed-hosts takes names, without stars")
+    free(port)
+    results.mkdir(parents=True, exist_ok=True)
+    command = server(results, host, port, names=[name for name in allowed_hosts.split(",") if name], workers=workers)
+    out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
+    os.execve(sys.executable, [*command, "--app-name", "basic-auth"], os.environ | SAFE | credentials(store))
+
+
+def server(results: Path, host: str, port: int, names: list[str], workers: int = 1) -> list[str]:
+    """The command line of an MLflow server that answers to these names alone; its database is told by the environment."""
+    hosts = ",".join(f"{name}:{port}" for name in dict.fromkeys((LOOPBACK, "localhost", *names)))
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", str(workers)]
+    return [*command, "--artifacts-destination", (results / "mlartifacts").absolute().as_uri(), "--allowed-hosts", hosts]
+
+
+def credentials(store: str) -> dict[str, str | Secret]:
+    """What the server takes from its environment, so that no process list shows it."""
+    ini = folder() / "mlflow.ini"
+    lines = (
+        "[mlflow]",
+        "default_permission = NO_PERMISSIONS",
+        f"database_uri = sqlite:///{(folder() / 'mlflow-users.db').absolute()}",
+        f"admin_username = {ADMIN}",  # the password is in the environment alone
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
+        "grant_default_workspace_access = false",
+    )
+    with atomic(ini) as sink:
+        sink.write("\n".join(lines).encode())
+    ini.chmod(0o600)
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(ini),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": secret("mlflow-password"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secret("mlflow-session"),
+        "MLFLOW_BACKEND_STORE_URI": store,
+    }

@@ -1,0 +1,86 @@
+"""`parrots mlflow serve` over the wire: a password, names that it answers to, and nothing secret where others look."""
+
+import base64
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from parrots import keys
+from sweeps.cli import main
+from sweeps.verbs.mlflow import SAFE, server
+
+ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("team")
+    command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(folder)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=subprocess.STDOUT, text=True)
+    try:
+        end = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        yield f"127.0.0.1:{port}", process.pid, folder / "log"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def status(address: str, password: str = "", **headers: str) -> int:
+    if password:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+    try:
+        return urllib.request.urlopen(urllib.request.Request(f"http://{address}{ASKED}", headers=headers), timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_who_has_no_password_or_another_name_is_refused_and_no_secret_is_seen(address):
+    at, pid, log = address
+    password = str(keys.secret("mlflow-password"))
+    assert status(at) == 401
+    assert status(at, "password1234") == 401
+    assert status(at, password) == 200
+    assert status(at, password, Host="rebound.example") == 403
+    secrets = (password, str(keys.secret("mlflow-session")))
+    seen = Path(f"/proc/{pid}/cmdline").read_text() + log.read_text()
+    assert not any(secret in seen for secret in secrets)
+    for path in keys.folder().iterdir():
+        if path.name != "mlflow-users.db":  # which keeps a hash
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_its_command_names_its_hosts_and_takes_no_servers_options(tmp_path):
+    command = server(tmp_path, "127.0.0.1", 5000, ["box"])
+    assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5000,localhost:5000,box:5000"
+    assert not {"--gunicorn-opts", "--uvicorn-opts", "--backend-store-uri"} & set(command)
+    assert SAFE["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+def test_mlflow_and_ray_are_new_enough():
+    assert tuple(map(int, version("mlflow").split(".")[:3])) >= (3, 17, 2)
+    assert tuple(map(int, version("ray").split(".")[:2])) >= (2, 52)
+
+
+def test_a_file_store_and_a_star_are_refused(tmp_path, monkeypatch, capsys):
+    asked = ["mlflow", "serve", "--results", str(tmp_path)]
+    assert main([*asked, "--allowed-hosts", "*"]) == 2
+    monkeypatch.setitem(os.environ, "MLFLOW_BACKEND_STORE_URI", "file:///tmp/runs")
+    assert main(asked) == 2
+    assert "never files" in capsys.readouterr().err
