@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -28,10 +27,8 @@ from sweeps.say import count_published, out, say, say_failures, say_theory, show
 from sweeps.search import reached_in
 from sweeps.spec import Sweep, find, load
 from sweeps.verbs.options import results_option, scale_option, slots_option, sweep_argument
+from sweeps.verbs.report import report, write_report
 from sweeps.watch import Watch, clock
-
-if TYPE_CHECKING:
-    from analysis.report import Report
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -158,7 +155,7 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
                 run_cells(found, missing, before.attempts, results, watch, following)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
-            written = write_report(found, results)
+            written = write_report([found], results)
             verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
             mirror.finish(found.name, found.title, verdicts, written.html.parent)
             say(written)
@@ -185,16 +182,6 @@ def status(sweep: str, results: Path) -> None:
     out.print(f"{found.name} ({found.scale}): {found.title}")
     show(table)
     say_failures(found, cells, books)
-
-
-@cli.command()
-@sweep_argument
-@results_option
-def report(sweep: str, results: Path) -> None:
-    """Write the report of SWEEP, as it was last run, from its records: HTML, Markdown, figures and the table drawn."""
-    found = load(sweep, results)
-    writable(results)
-    say(write_report(found, results))
 
 
 @cli.command()
@@ -285,13 +272,7 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
-def write_report(found: Sweep, results: Path) -> "Report":
-    """The sweep's report, written."""
-    from analysis.report import write
-
-    return write(
-        found.name, found.title, found.claims, [cell.trial.id for cell in found.asked(results)], results, found.command
-    )
+cli.add_command(report)
 
 
 def again(sweep: str, scale: str | None, results: Path) -> str:
