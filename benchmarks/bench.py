@@ -1,24 +1,33 @@
-"""What the benchmarks share: the device and its clock, the models that are timed, the table that is printed and kept."""
+"""What the benchmarks share: the device and its clock, the models that are timed, the table that is printed and kept.
+
+They need torch and what parrots/models and parrots/training import (numpy, pydantic, pyarrow, safetensors); no Ray, no MLflow,
+no network. transformers is the peer: where it is not installed, that column says so.
+"""
 
 import statistics
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from parrots.models.config import Dense, Model, MoE
-from parrots.run import hardware
+from parrots.provenance import hardware
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDS = 7
+Shape = TypeVar("Shape")
 
 
 def arguments(about: str | None, **more: tuple[object, str]) -> Namespace:
-    """The command line: --out, and a number or a flag for each of `more` (its default and its help). One thread from here."""
+    """The command line: --out, --smoke, and a number or a flag for each of `more` (its default and its help).
+
+    One thread from here.
+    """
     parser = ArgumentParser(description=about)
     for name, (default, text) in more.items():
         if default is False:
@@ -26,8 +35,17 @@ def arguments(about: str | None, **more: tuple[object, str]) -> Namespace:
         else:
             parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
     parser.add_argument("--out", type=Path, help="file to keep the table in")
+    parser.add_argument("--smoke", action="store_true", help="the first shape alone, timed once: does it run at all?")
     torch.set_num_threads(1)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.smoke and "seconds" in args:
+        args.seconds = 0.0
+    return args
+
+
+def some(shapes: Iterable[Shape], args: Namespace) -> list[Shape]:
+    """The shapes that are timed."""
+    return list(shapes)[: 1 if args.smoke else None]
 
 
 def machine() -> str:

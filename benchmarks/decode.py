@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bench import DEVICE, Table, arguments, machine, medians, model, peer
+from bench import DEVICE, Table, arguments, machine, medians, model, peer, some
 
 from parrots.evaluation.accuracy import score
 from parrots.evaluation.decode import generate
@@ -39,7 +39,7 @@ def main() -> None:
     test = task.make("test")
     prompts = torch.from_numpy(test.tokens_NS[:, :PROMPT].astype("int64")).to(DEVICE)
     length = torch.full((len(prompts),), PROMPT, device=DEVICE)
-    for shape in SHAPES:
+    for shape in some(SHAPES, args):
         ours = Transformer(model(*shape, init_std=0.1), task.vocab_size, task.seq_len)
         ours.initialize(0)
         ours.to(DEVICE).eval()

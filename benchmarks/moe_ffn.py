@@ -12,9 +12,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from bench import DEVICE, Table, arguments, machine, medians
+from bench import DEVICE, Table, arguments, machine, medians, some
 
-from parrots.models.moe import BACKENDS, fastest
+from parrots.models import megablocks_backend
+from parrots.models.moe import BACKENDS, MEGABLOCKS, fastest
 from parrots.models.routers import softmax_top_k
 
 K = 2
@@ -42,11 +43,12 @@ def case(T: int, d: int, E: int, dtype: torch.dtype) -> Callable[[str], None]:
 def main() -> None:
     """Print the table, and write it where asked."""
     args = arguments(__doc__, seconds=(0.7, "for each backend, each shape"))
+    names = [name for name in BACKENDS if name != MEGABLOCKS or not megablocks_backend.unfit(DEVICE)]
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     table = Table(
         f"Sparse FFN, forward and backward: {machine()}, {dtype}",
         "Milliseconds, and which one `fastest` chooses.",
-        ("d", "E", "tokens", *BACKENDS, "chosen", "its time over the best"),
+        ("d", "E", "tokens", *names, "chosen", "its time over the best"),
     )
     shapes = (
         itertools.product((256, 512, 1024), (8, 64), (8_192, 65_536))
@@ -54,12 +56,12 @@ def main() -> None:
         else itertools.product((32, 64, 128, 256), (1, 2, 4, 8, 16, 64), (64, 256, 512, 2048))
     )
     lost = []
-    for d, E, T in shapes:
+    for d, E, T in some(shapes, args):
         step = case(T, d, E, dtype)
-        ms = medians({name: partial(step, name) for name in BACKENDS}, args.seconds)
+        ms = medians({name: partial(step, name) for name in names}, args.seconds)
         chosen = fastest(T * min(K, E), E, d, DEVICE)
         lost.append(ms[chosen] / min(ms.values()))
-        table.row(d, E, T, *(f"{ms[name]:.2f}" for name in BACKENDS), chosen, f"{lost[-1]:.2f}")
+        table.row(d, E, T, *(f"{ms[name]:.2f}" for name in names), chosen, f"{lost[-1]:.2f}")
     mean, worst = statistics.geometric_mean(lost), max(lost)
     table.say("")
     table.say(f"What is chosen takes {mean:.2f} times the best (geometric mean), at worst {worst:.2f}.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from bench import DEVICE, Table, arguments, machine, medians, model
+from bench import DEVICE, Table, arguments, machine, medians, model, some
 
 from parrots.models.stacked import stack
 from parrots.models.transformer import Transformer
@@ -102,7 +102,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         place = Placement(Path(folder), device=DEVICE, compile=mode)
-        for d, n_experts, batch in shapes():
+        for d, n_experts, batch in some(shapes(), args):
             group = trials(d, n_experts, batch, k)
             ms = medians({"turn": in_turn(group, place), "side": side_by_side(group, place)}, args.seconds)
             told = (f"{ms['turn']:.2f}", f"{ms['side']:.2f}", f"{ms['turn'] / ms['side']:.2f}")
@@ -113,7 +113,7 @@ def main() -> None:
         table.say("")
         table.say("| d | E | tokens a step, of one | 2 | 4 | 8 |")
         table.say("|---|---|---|---|---|---|")
-        for d, n_experts, batch in SMALL:
+        for d, n_experts, batch in some(SMALL, args):
             table.row(
                 d, n_experts, 15 * batch, *(f"{gain(d, n_experts, batch, n, place, args.seconds):.2f}" for n in (2, 4, 8))
             )

@@ -1,11 +1,12 @@
 """One training step beside transformers' Mistral and Mixtral: same shapes, batch, optimizer and clipping; one table.
 
-    python benchmarks/train_step.py [--compiled] [--out benchmarks/results/train_step-cpu.md]
+    python benchmarks/train_step.py [--compiled] [--width 256] [--out benchmarks/results/train_step-cpu.md]
 
 Ours is the step that a trial takes, with its router losses, its counts for balance and its statistics. Theirs is the model
 with its loss and its router loss, in its fastest implementation of experts. Both take turns, so a busy machine slows both.
-On a CPU the time is that of one thread (process time), on a GPU it is the clock's. Needs torch; without transformers the
-peer is not measured.
+On a CPU the time is that of one thread (process time), on a GPU it is the clock's. Without transformers the peer is not
+measured; where megablocks is fit (docker/megablocks), our step on its kernels has a column. A GPU's compiled shapes are one
+call for each width, --width 256, 512 and 1024, to stay below nine minutes each.
 """
 
 import itertools
@@ -17,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from bench import DEVICE, Table, arguments, machine, medians, model, peer
+from bench import DEVICE, Table, arguments, machine, medians, model, peer, some
 
-from parrots.models import hf
+from parrots.models import hf, megablocks_backend
+from parrots.models.moe import AUTO, MEGABLOCKS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.spec import Training, Trial
@@ -30,6 +32,7 @@ from parrots.training.parallel import precision, prepare
 from parrots.training.trainer import gradients
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+LAUNCH_BOUND = 512  # the widest model whose step is launches rather than arithmetic
 EXPERTS = ("grouped_mm", "batched_mm", "eager")  # transformers' own implementations
 
 
@@ -72,9 +75,9 @@ def training(shape: Shape) -> Training:
     return Training(steps=1000, batch_size=shape.batch, lr=1e-3, precision=shape.dtype)
 
 
-def built(shape: Shape) -> Transformer:
+def built(shape: Shape, backend: str = AUTO) -> Transformer:
     """Our model of this shape."""
-    return Transformer(model(shape.layers, shape.d_model, shape.n_experts), shape.vocab_size, shape.seq_len)
+    return Transformer(model(shape.layers, shape.d_model, shape.n_experts), shape.vocab_size, shape.seq_len, backend)
 
 
 def drawn(shape: Shape) -> np.ndarray:
@@ -82,9 +85,14 @@ def drawn(shape: Shape) -> np.ndarray:
     return np.random.default_rng(0).integers(shape.vocab_size, size=(shape.batch, shape.seq_len + 1))
 
 
-def ours(shape: Shape, mode: str) -> Callable[[], None]:
+def graphs(shape: Shape) -> str:
+    """Our mode of torch.compile."""
+    return "reduce-overhead" if DEVICE == "cuda" and shape.d_model <= LAUNCH_BOUND else "default"
+
+
+def ours(shape: Shape, mode: str, backend: str = AUTO) -> Callable[[], None]:
     """A step of our trainer."""
-    transformer, place = built(shape), Placement(Path(), device=DEVICE, compile=mode)
+    transformer, place = built(shape, backend), Placement(Path(), device=DEVICE, compile=mode)
     task = {"kind": "phonebook", "n_entries": 1000}
     trial = Trial.model_validate({"model": transformer.config, "task": task, "training": training(shape)})
     transformer.initialize(0)
@@ -136,22 +144,36 @@ def theirs(shape: Shape, mode: str, experts: str) -> Callable[[], None]:
 
 def main() -> None:
     """Print the table, and write it where asked."""
-    args = arguments(__doc__, compiled=(False, "both through torch.compile"), seconds=(1.0, "for each of the two, each shape"))
+    args = arguments(
+        __doc__,
+        compiled=(False, "both through torch.compile; on a GPU ours with CUDA graphs where it is launches that cost"),
+        seconds=(1.0, "for each of the two, each shape"),
+        width=(0, "the GPU's shapes of this d alone"),
+    )
     mode = "default" if args.compiled else ""
+    with_megablocks = not megablocks_backend.unfit(DEVICE)
     table = Table(
         f"A training step, {'compiled' if mode else 'eager'}: {machine()}",
         "Milliseconds a step (median of seven blocks that take turns). Peer: the fastest of its implementations of experts.",
-        ("L", "d", "E", "tokens a step", "ours", "transformers", "its experts", "faster"),
+        ("L", "d", "E", "tokens a step", "ours", "transformers", "its experts", "faster", *[MEGABLOCKS] * with_megablocks),
     )
+    if DEVICE == "cuda":
+        shapes = [shape for shape in gpu_shapes() if args.width in (0, shape.d_model)]
+    else:
+        shapes = cpu_shapes(args.compiled)
     ratios = []
-    for shape in gpu_shapes() if DEVICE == "cuda" else cpu_shapes(args.compiled):
-        steps = {"ours": ours(shape, mode)}
+    for shape in some(shapes, args):
+        steps = {"ours": ours(shape, graphs(shape) if mode else "")}
         best = fastest(shape, args.seconds / 5) if peer() else ""
         if peer():
             steps["peer"] = theirs(shape, mode, best)
+        if with_megablocks and shape.n_experts > 1:
+            steps["megablocks"] = ours(shape, "", MEGABLOCKS)
         ms = medians(steps, args.seconds)
         faster = ms["peer"] / ms["ours"] if peer() else 0.0
         told = (f"{ms['peer']:.2f}", best, f"{faster:.2f}") if peer() else ("not measured", "", "")
+        if with_megablocks:
+            told += (f"{ms['megablocks']:.2f}" if "megablocks" in ms else "",)
         table.row(shape.layers, shape.d_model, shape.n_experts, shape.tokens, f"{ms['ours']:.2f}", *told)
         ratios.append((shape.tokens, faster))
         torch.compiler.reset()
@@ -168,6 +190,8 @@ def fastest(shape: Shape, seconds: float) -> str:
     """The peer's implementation of experts that is fastest for a shape; nothing for a dense model."""
     if shape.n_experts == 1:
         return ""
+    if DEVICE == "cuda":
+        return "grouped_mm"
     # batched_mm copies its experts for every token: gigabytes beyond a few tokens, where it is never the fastest
     kinds = [kind for kind in EXPERTS if kind != "batched_mm" or shape.tokens <= 512]
     ms = medians({kind: theirs(shape, "", kind) for kind in kinds}, seconds)

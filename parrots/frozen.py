@@ -1,6 +1,7 @@
 """Everything that a trial is made of is declared on `Frozen`: immutable, typed, validated once, and with one canonical JSON."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -19,17 +20,25 @@ class Frozen(BaseModel):
         return given
 
 
+ALWAYS = object()
+"""In place of a field's default where the field is said whatever its value."""
+
+
+@lru_cache
+def _defaults(kind: type[BaseModel]) -> tuple[tuple[str, Any], ...]:
+    """The fields of a class and their defaults."""
+    fields = kind.model_fields.items()
+    return tuple((name, ALWAYS if name == "kind" or one.is_required() else one.get_default()) for name, one in fields)
+
+
 def canonical(value: Any) -> Any:
     """What identifies `value`, as plain JSON data: every field that differs from its default, and each `kind`.
 
     Defaults are left out so that a new option does not rename the trials that were run before it existed.
     """
     if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        said = {name: getattr(value, name) for name in fields}
-        return {
-            k: canonical(v) for k, v in said.items() if k == "kind" or fields[k].is_required() or v != fields[k].get_default()
-        }
+        said = ((name, getattr(value, name), default) for name, default in _defaults(type(value)))
+        return {name: canonical(v) for name, v, default in said if default is ALWAYS or v != default}
     if isinstance(value, (tuple, list)):
         return [canonical(v) for v in value]
     return value

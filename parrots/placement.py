@@ -1,7 +1,7 @@
 """Where and how a trial runs. None of it is hashed, and none of it may change a result beyond rounding."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -15,10 +15,17 @@ class Progress:
     loss: float
     alarms: tuple[str, ...] = ()
     """What looks wrong so far, each sign once."""
+    seconds: float = 0.0
+    """Of the training loop in this process, for each worker; those of trials side by side for all."""
 
 
 def ignore(_: Progress) -> None:
     """For runs that nobody watches."""
+
+
+def never() -> bool:
+    """For runs that nobody stops."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -43,5 +50,17 @@ class Placement:
     """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); nothing: eager."""
     stack: int | None = 1
     """Trials of one shape that train side by side in this process; None: as many as pay."""
+    checkpoints: Path | None = None
+    """Folder of the checkpoints of trials under way; None writes none."""
+    checkpoint_s: float = 60.0
+    """Seconds of training between two of them, so that a cheap trial writes none."""
+    fits: Path | None = None
+    """Folder that remembers which micro-batch fitted into memory, by shape and hardware; None forgets."""
+    stop: Callable[[], bool] = never
+    """Asked after each step whether to write a checkpoint and end."""
     progress: Callable[[Progress], None] = ignore
     """Called about a hundred times a trial, by every worker."""
+
+    def lasting(self, results: Path) -> "Placement":
+        """This place, with what outlives an interruption kept in a results folder."""
+        return replace(self, checkpoints=results / "checkpoints", fits=results / "fits")

@@ -50,6 +50,13 @@ def processor() -> str:
     return f"{name}, {cores()} cores"
 
 
+def hardware(device: str) -> str:
+    """What computes on this device, as its maker calls it."""
+    import torch
+
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -58,8 +58,13 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("stderr", pa.float64()),
         ("n", pa.int64()),
+        ("failure", pa.string()),  # oom, diverged, infrastructure, bug, or nothing
+        ("stacked", pa.int32()),  # trials that were trained side by side with this one, itself included
+        ("early_stop", pa.string()),  # the rule by which trials of its sweep could be ended early, or nothing
     ]
 )
+LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": ""}
+"""Columns that records of before 2026-11-24 lack, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ class Record:
     workers: int = 1
     steps: int = 0
     train_s: float = 0.0
+    failure: str = ""
+    """The class of failure: diverged, or that of an attempt without a result (parrots/failures.py)."""
+    stacked: int = 1
+    """Trials that were trained side by side with this one, itself included."""
+    early_stop: str = ""
+    """The rule by which trials of its sweep could be ended early: curves of such a sweep are those of survivors."""
     evaluation: Evaluation | None = None
     """What the trained model was asked besides; nothing for the trial itself."""
 
@@ -113,6 +124,9 @@ class Record:
             "commit": commit(),
             "versions": list(versions().items()),
             "hardware": self.hardware,
+            "failure": "diverged" if self.status == "diverged" else self.failure,
+            "stacked": self.stacked,
+            "early_stop": self.early_stop,
         }
         rows = [about | asdict(m) for m in self.measurements] or [about]
         return pa.Table.from_pylist(rows, SCHEMA)
@@ -155,13 +169,22 @@ def evaluations_of(trial_id: str, results: Path) -> list[Path]:
     return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
 
 
+def completed(table: pa.Table) -> pa.Table:
+    """A table with the columns that came later, as `LATER` has them."""
+    for name, value in LATER.items():
+        if name not in table.schema.names:
+            field = SCHEMA.field(name)
+            table = table.append_column(field, pa.array([value] * table.num_rows, field.type))
+    return table
+
+
 def read(paths: Iterable[Path]) -> pa.Table:
     """The rows of these records under one another. ValueError names a file that is no record."""
     tables = []
     for path in paths:
         try:
             with path.open("rb") as source:
-                table = pq.ParquetFile(source).read()
+                table = completed(pq.ParquetFile(source).read())
             if table.schema != SCHEMA or not table.num_rows:
                 raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == SCHEMA}")
         except (pa.ArrowException, OSError) as error:

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,19 +26,23 @@ import torch.distributed as dist
 from pydantic import ValidationError
 
 from parrots.evaluation.accuracy import answer, score
+from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.frozen import one_line
 from parrots.measurement import Measurement
-from parrots.models.moe import AUTO, BACKENDS
+from parrots.models import megablocks_backend
+from parrots.models.moe import AUTO, BACKENDS, MEGABLOCKS
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
-from parrots.provenance import processor
 from parrots.record import Record, evaluation_path, is_done, path_of
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
-from parrots.training import weights
-from parrots.training.parallel import precision, prepare
-from parrots.training.stacked import groups, train_stacked
+from parrots.training import checkpoint, weights
+from parrots.training.checkpoint import Stopped
+from parrots.training.parallel import precision, prepare, sum_over_workers
+from parrots.training.stacked import groups, name_of, train_stacked
 from parrots.training.trainer import Trained, train
+
+AGAIN_S = 0.5  # before the first further attempt; then twice as long each
 
 
 def run_trial(trial: Trial, place: Placement) -> Record:
@@ -52,6 +55,23 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     return scored(trial, model, trained, started, time.perf_counter() - began, place)
 
 
+class Interrupt:
+    """Asks trials to end: set by SIGTERM or Ctrl-C, of which a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, self._ask)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
     """The records of `run_trial` for trials of one shape, trained side by side; seconds of training are each one's share."""
     began, started = time.perf_counter(), datetime.now(UTC)
@@ -59,7 +79,8 @@ def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
     models = [initial(trial, place) for trial in trials]
     each = train_stacked(models, trials, examples, place)
     share_s = (time.perf_counter() - began) / len(trials)
-    return [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
+    records = [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
+    return [replace(record, stacked=len(trials)) for record in records]
 
 
 def initial(trial: Trial, place: Placement) -> Transformer:
@@ -134,12 +155,52 @@ def finish(
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
             record.write(results)
+            forget(trial.id, place)
     if place.rank == 0 and (not record or record.status == "done"):
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():
                 replace(evaluate(trial, asked, alone), **about).write(results)
     return record
+
+
+def endeavour(
+    cell: Cell, results: Path, place: Placement, sweep: str, record: Record | None = None, early_stop: str = ""
+) -> Record | None:
+    """`finish`, and again as often as the class of its failure allows; each failed attempt leaves a record of its own.
+
+    `Stopped` passes. Workers of a group do not try again by themselves: without one of them there is no group.
+    """
+    left = dict(BUDGET)
+    while True:
+        told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
+        try:
+            return finish(cell, results, place, told, record)
+        except Stopped:
+            raise
+        except Exception as error:
+            lost = replace(failure(cell.trial, error, place), **told)
+            if place.rank == 0:
+                write_failure(lost, results)
+            kind = classify(error)
+            if place.world > 1 or not left[kind]:
+                return lost
+            left[kind] -= 1
+            time.sleep(AGAIN_S * 2 ** (BUDGET[kind] - left[kind] - 1))
+
+
+def write_failure(record: Record, results: Path) -> None:
+    """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
+    try:
+        record.write(results)
+    except OSError as error:
+        print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
+
+
+def forget(name: str, place: Placement) -> None:
+    """Remove the checkpoints of what has its record."""
+    if place.checkpoints:
+        checkpoint.drop(place.checkpoints / name)
 
 
 def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
@@ -152,31 +213,21 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
         return {}
     try:
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
+        for record in records:
+            record.write(results)
+    except Stopped:
+        raise
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
         return {}
-    for record in records:
-        record.write(results)
+    forget(name_of(todo), place)
     return {record.trial.id: record for record in records}
 
 
 def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
     """What a record says of its execution: for which sweep, and which attempt it is."""
     return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
-
-
-def failure(trial: Trial, error: BaseException, place: Placement) -> Record:
-    """The record of an attempt that raised: out of memory, or failed with the error's last line."""
-    oom = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
-    reason = "".join(traceback.format_exception(error)).strip()
-    now = datetime.now(UTC)
-    return Record(trial, "oom" if oom else "failed", [], now, 0.0, hardware(place.device), reason, workers=place.world)
-
-
-def hardware(device: str) -> str:
-    """What computed, as its maker calls it."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def read_cells(path: Path) -> list[Cell]:
@@ -200,17 +251,28 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def check(cells: list[Cell], place: Placement) -> None:
-    """ValueError if there is no such device, or if the workers cannot share out a trial's batch."""
+    """ValueError if there is no such device or backend, or if the workers cannot share out a trial's batch."""
     try:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
+    if place.backend == MEGABLOCKS:
+        check_megablocks([cell.trial for cell in cells], place)
     for trial in (cell.trial for cell in cells):
         if (size := trial.training.batch_size) % place.world:
             label = f"{trial.task.kind} {trial.name}"
             raise ValueError(f"{label}: {place.world} workers cannot share training.batch_size={size} evenly")
     if not place.weights and (asked := next((cell for cell in cells if cell.evaluations), None)):
         raise ValueError(f"--keep none: {asked.trial.task.kind} {asked.trial.name} has evaluations, which need its weights")
+
+
+def check_megablocks(trials: list[Trial], place: Placement) -> None:
+    """ValueError if that backend cannot run here, or not for one of the trials."""
+    if reason := megablocks_backend.unfit(place.device):
+        raise ValueError(f"--backend megablocks: {reason}")
+    for trial in trials:
+        if reason := megablocks_backend.unfit_for(trial.model, trial.training.precision):
+            raise ValueError(f"--backend megablocks: {trial.task.kind} {trial.name}: {reason}")
 
 
 def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, begin_for: float = math.inf) -> int:
@@ -224,6 +286,8 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
     for group in groups([cell.trial for cell in todo], place):
+        if asked_to_stop(place):
+            raise Stopped
         if time.monotonic() > last:
             say(f"{len(todo) - number} cells left; the same command goes on from here")
             break
@@ -234,16 +298,15 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
             here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
             if cell is stack[0]:
                 beside = side_by_side([cell.trial for cell in stack], results, here, sweep)
-            told = about(cell.trial, results, sweep)
-            try:
-                record = finish(cell, results, here, told, beside.get(cell.trial.id))
-            except Exception as error:
-                record = replace(failure(cell.trial, error, place), **told)
-                failed += 1
-                if place.rank == 0:
-                    record.write(results)
+            record = endeavour(cell, results, here, sweep, beside.get(cell.trial.id))
+            failed += bool(record and record.status in ("oom", "failed"))
             say(f"\r{label} {outcome(record)}", flush=True)
     return failed
+
+
+def asked_to_stop(place: Placement) -> bool:
+    """Whether one of the workers was asked; all get the same answer."""
+    return bool(sum_over_workers(torch.tensor([place.stop()], dtype=torch.int32, device=place.device), place))
 
 
 def outcome(record: Record | None) -> str:
@@ -296,10 +359,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
     parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
     parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
+    parser.add_argument("--checkpoint-every", type=float, default=60, metavar="S", help="seconds of training between two")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
@@ -309,7 +372,8 @@ def main(argv: list[str] | None = None) -> int:
     rank = dist.get_rank() if world > 1 else 0
     how = {"micro_batch": args.micro_batch, "recompute": args.recompute, "compile": args.compile, "stack": args.stack}
     kept = args.out / "weights" if args.keep == "weights" else None
-    place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how)
+    place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how, stop=Interrupt())
+    place = replace(place.lasting(args.out), checkpoint_s=args.checkpoint_every)
     try:
         cells = read_cells(args.cells)
         check(cells, place)
@@ -319,8 +383,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         return 1 if run_cells(cells, args.out, place, args.sweep, args.begin_for) else 0
-    except KeyboardInterrupt:
-        print("\nstopped; finished records stay, the same command goes on from here", file=sys.stderr)
+    except (KeyboardInterrupt, Stopped):
+        print("\nstopped; finished records and checkpoints stay, the same command goes on from here", file=sys.stderr)
         return 130
     finally:
         if world > 1:

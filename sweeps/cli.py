@@ -6,8 +6,9 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,20 +16,35 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from parrots.frozen import canonical_json
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
-from sweeps import ledger
+from sweeps import index, ledger, run_manifest
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
-from sweeps.plan import Plan, longest_first, search_s
-from sweeps.plan import plan as make_plan
-from sweeps.say import count_published, out, say, say_failures, say_theory, show, summary
-from sweeps.search import reached_in
-from sweeps.spec import Sweep, find, load
-from sweeps.verbs.options import results_option, scale_option, slots_option, sweep_argument
+from sweeps.how import How, how_options
+from sweeps.narrow import Narrowing
+from sweeps.notify import Teller
+from sweeps.plan import longest_first, plan_of
+from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
+from sweeps.spec import Sweep, find
+from sweeps.verbs import bench, plan
+from sweeps.verbs.diff import diff
+from sweeps.verbs.fit import fit
+from sweeps.verbs.gc import gc
+from sweeps.verbs.ingest import ingest
+from sweeps.verbs.options import (
+    again,
+    narrowing_options,
+    notify_option,
+    results_option,
+    scale_option,
+    slots_option,
+    sweep_argument,
+)
 from sweeps.verbs.report import report, write_report
-from sweeps.watch import Watch, clock
+from sweeps.verbs.status import retry, status, stop
+from sweeps.verbs.trial import evaluate, logs, reproduce, samples
+from sweeps.watch import Watch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -39,61 +55,25 @@ def cli() -> None:
     """
 
 
-@cli.command()
-@sweep_argument
-@scale_option
-@results_option
-@slots_option
-@click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
-def plan(sweep: str, scale: str | None, results: Path, slots: int, jsonl: bool) -> None:
-    """Show every cell of SWEEP with its parameters, FLOPs and expected time. Runs nothing."""
-    found = find(sweep, scale)
-    if jsonl:
-        for cell in found.asked(results):
-            click.echo(canonical_json(cell.model_copy(update={"workers": 1})))
-        return
-    made = plan_of(found, results, slots)
-    table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
-    for name in ("task", "trial"):
-        table.add_column(name, no_wrap=True)
-    for name in ("workers", "N_total", "N_active", "FLOPs", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
-    for cell in made.cells:
-        trial = cell.trial
-        numbers = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", clock(made.seconds[trial.id]))
-        table.add_row(trial.task.kind, trial.name, str(cell.workers), *numbers, made.states[trial.id])
-    show(table)
-    out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in made.cells):.2e} FLOPs in all")
-    steps = sum(cell.trial.training.steps for cell in made.cells)
-    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours. No GPU is calibrated.")
-    if search := found.search:
-        out.print(
-            f"search: {len(search.arms)} arms, each {len(search.listed)} listed sizes and then at most {search.at_most} from "
-            f"{search.low:,} to {search.high:,}; a grid as fine has {search.grid}. Above is what each needs next."
-        )
-    out.print("N_total and N_active leave out embedding and head. Time is one slot's, from sweeps/calibration.json.")
-
-
-def plan_of(found: Sweep, results: Path, slots: int) -> Plan:
-    """The plan of a sweep beside what a results folder holds."""
-    search = found.search
-    more = search_s(search, reached_in(results, search)) if search else 0.0
-    return make_plan(found.asked(results), ledger.read(results), slots, more)
+cli.add_command(plan.plan)
+cli.add_command(bench.bench)
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff):
+    cli.add_command(verb)
 
 
 @cli.command()
 @click.argument("sweep", required=False)
 @scale_option
+@narrowing_options
 @click.option("--paper", is_flag=True, help="The published models instead, beside the sizes that the papers print.")
-def count(sweep: str | None, scale: str | None, paper: bool) -> None:
+def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: bool) -> None:
     """Show the parameters of each model of SWEEP by group, and its FLOPs a token."""
     if paper:
         count_published()
         return
     if sweep is None:
         raise ValueError("name a sweep, or --paper")
-    found = find(sweep, scale)
+    found = narrowing.of(find(sweep, scale))
     table = Table(title=found.title, title_justify="left", box=None, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("model", no_wrap=True)
@@ -113,27 +93,34 @@ def count(sweep: str | None, scale: str | None, paper: bool) -> None:
 @scale_option
 @results_option
 @slots_option
-def run(sweep: str, scale: str | None, results: Path, slots: int) -> int:
+@narrowing_options
+@how_options
+@notify_option
+def run(
+    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
+) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
     signal.signal(signal.SIGTERM, interrupt)
-    found = find(sweep, scale)
+    found = narrowing.of(find(sweep, scale))
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
-    found = found.model_copy(update={"command": again(sweep, scale, results)})
+    found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots)
+        return run_found(found, results, slots, how, tell=Teller(found.name, notify))
 
 
-def run_found(found: Sweep, results: Path, slots: int) -> int:
-    """Run what is missing of a sweep into results that are ours; returns the exit code."""
+def run_found(
+    found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
+) -> int:
+    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
-    before = ledger.read(results)
+    before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
     made = plan_of(found, results, slots)
-    missing = longest_first(before.missing(made.cells), made)
+    missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)
     out.print(f"{found.name}: {found.title}\n{summary(made)}")
     with Mirror(results) as mirror:
@@ -146,13 +133,22 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
                 """What a search needs after the cells that have ended; one that failed in this run is not tried again."""
                 now = plan_of(found, results, slots)
                 more = [cell for cell in ledger.read(results).missing(now.cells) if cell.trial.id not in watch.cells]
+                more = more if only is None else []
                 watch.expect(more, now)
                 return longest_first(more, now)
 
             # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
             terminal = Console(file=sys.stdout, highlight=False, markup=False)
-            with Watch(missing, made, terminal, lambda trial_id: mirror.add(trial_id, found.name)) as watch:
-                run_cells(found, missing, before.attempts, results, watch, following)
+
+            def ended(trial_id: str) -> None:
+                mirror.add(trial_id, found.name)
+                tell.attempted(watch.cells[trial_id].trial, results)
+
+            try:
+                with Watch(missing, made, terminal, ended) as watch:
+                    run_cells(found, missing, results, watch, how, following)
+            finally:
+                run_manifest.write(found, missing, results, began)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)
@@ -161,27 +157,9 @@ def run_found(found: Sweep, results: Path, slots: int) -> int:
             say(written)
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
-    say_failures(found, cells, after)
+    say_failed([index.entry(cell) for cell in cells if after.state(cell) == "failed"], found.command, after)
+    tell.ended(Counter(after.state(cell) for cell in cells))
     return 1 if after.missing(cells) else 0
-
-
-@cli.command()
-@sweep_argument
-@results_option
-def status(sweep: str, results: Path) -> None:
-    """Show how many cells of SWEEP, as it was last run, are done, failed or missing, and why the failed ones failed."""
-    found = load(sweep, results)
-    books = ledger.read(results)
-    table = Table(box=None, header_style="bold")
-    for name in ("task", "done", "failed", "missing"):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    cells = found.asked(results)
-    for task in dict.fromkeys(cell.trial.task.kind for cell in cells):
-        states = Counter(books.state(cell) for cell in cells if cell.trial.task.kind == task)
-        table.add_row(task, *(str(states[state]) for state in ("done", "failed", "missing")))
-    out.print(f"{found.name} ({found.scale}): {found.title}")
-    show(table)
-    say_failures(found, cells, books)
 
 
 @cli.command()
@@ -272,15 +250,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
+cli.add_command(fit)
 cli.add_command(report)
-
-
-def again(sweep: str, scale: str | None, results: Path) -> str:
-    """The command line that runs this sweep into these results."""
-    words = ["parrots", "run", sweep]
-    words += ["--scale", scale] if scale else []
-    words += ["--results", str(results)] if results != Path("results") else []
-    return shlex.join(words)
 
 
 def interrupt(*_: object) -> None:
@@ -303,8 +274,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         problem = str(error).splitlines()[0]
     except OSError as error:  # a full disk, a folder that is a file
         problem = " ".join(filter(None, (error.strerror or type(error).__name__, str(error.filename or ""))))
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; finished records stay, and the next `parrots run` goes on from here", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        why = f" ({error})" if str(error) else ""
+        said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
+        click.echo(said, err=True)
         return 130
     click.echo(f"error: {problem}", err=True)
     return 2

@@ -1,10 +1,13 @@
 """What a verb makes sure of before it begins: that it may write, that it is alone, that a port and a store are free."""
 
 import fcntl
+import os
+import platform
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
@@ -26,12 +29,37 @@ def writable(results: Path) -> None:
 @contextmanager
 def lock(results: Path) -> Iterator[None]:
     """Keep other runs out of this results folder. ValueError if one is at work there."""
-    with (results / ".lock").open("w") as file:
+    with (results / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ValueError(f"another `parrots run` is at work in {results}; wait for it, or name another folder") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()} {platform.node()}")
+        file.flush()
         yield
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that is at work in a results folder."""
+
+    pid: int
+    host: str
+
+
+def holder(results: Path) -> Holder | None:
+    """Who holds the lock of a results folder; None when nobody does."""
+    path = results / ".lock"
+    if not path.exists():
+        return None
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pid, _, host = file.read().partition(" ")
+            return Holder(int(pid or 0), host)
+    return None
 
 
 def free(port: int) -> None:

@@ -1,50 +1,48 @@
 """What a sweep will cost, before it starts: parameters, FLOPs, time, and what is done already. Runs nothing, imports no torch.
 
-Time comes from a line in a few quantities that the cell's shape fixes, calibrated once on a named machine
-(`benchmarks/calibrate.py`) and scaled by how this one turned out in the records at hand.
+Time comes from what was measured of a device (sweeps/calibration.py); memory is in sweeps/room.py, money in sweeps/devices.py.
 """
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from parrots.spec import Trial
+from sweeps import calibration, ledger
+from sweeps.devices import here
 from sweeps.ledger import Ledger
-from sweeps.search import Capacity, Reached
-from sweeps.spec import Cell
+from sweeps.search import Capacity, Reached, reached_in
+from sweeps.spec import Cell, Sweep
 
-CALIBRATION = Path(__file__).with_name("calibration.json")
 CELL_START_S = 0.5  # a cell's data, its way through Tune and its record
 START_S = 10.0  # Ray, and the first actors' imports, measured on two cores
 GROUP_START_S = 20.0  # a Train worker group's processes, likewise
 
-
-def quantities(trial: Trial) -> dict[str, float]:
-    """What a training's time on one worker is made of."""
-    model, rows = trial.model, trial.tokens * trial.model.n_layers
-    launches = trial.training.steps * model.n_layers
-    sparse = model.n_experts > 1
-    return {
-        "launches": launches,
-        "expert_launches": launches * sparse,
-        "rows": rows,
-        "attended": rows * trial.task.seq_len,
-        "elements": rows * (model.d_model + model.top_k * model.ffn.d_ff),
-        "expert_elements": rows * model.top_k * (model.d_model + model.ffn.d_ff) * sparse,
-        "flops": trial.flops,
-    }
+Timer = Callable[[Trial], float | None]
+"""Training seconds of a trial on one worker; None where they are not known."""
 
 
-def seconds(trial: Trial, calibration: Mapping[str, float]) -> float:
-    """Expected training seconds of one worker."""
-    return sum(calibration[name] * amount for name, amount in quantities(trial).items())
+def timer_of(hardware: str, results: Path, backend: str = "auto") -> Timer | None:
+    """The timer of a device that was measured."""
+    known = calibration.of(hardware, results, backend)
+    return known.seconds if known else None
 
 
-def calibration() -> dict[str, float]:
-    """Seconds for one of each of `quantities`, as measured on the machine that the file names."""
-    return json.loads(CALIBRATION.read_text())["seconds_per"]
+def timer_at(rates: Mapping[str, float]) -> Timer:
+    """The timer of a device that does so many FLOP/s of each family of trials."""
+    return lambda trial: trial.flops / rates[calibration.family(trial)]
+
+
+def timer_here(results: Path) -> Timer:
+    """This machine's; where it was not measured, that which comes along, whose proportions order the cells."""
+    known, (packaged, *_) = timer_of(here().hardware, results), calibration.load()
+
+    def seconds(trial: Trial) -> float | None:
+        plain = trial.model_copy(update={"training": trial.training.model_copy(update={"precision": "float32"})})
+        return (known and known(trial)) or packaged.seconds(trial) or packaged.seconds(plain)
+
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Plan:
 
     cells: tuple[Cell, ...]
     seconds: dict[str, float]
-    """By trial id, from a cell's start to its record."""
+    """By trial id, from a cell's start to its record; nan where its device was not measured."""
     states: dict[str, str]
     slots: int
     search_s: float = 0.0
@@ -69,25 +67,31 @@ class Plan:
         return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], ledger: Ledger, slots: int, search_s: float = 0.0) -> Plan:
+def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0) -> Plan:
     """Each cell's expected time and state."""
-    rates = calibration()
     expected = {}
     for cell in cells:
-        alone = CELL_START_S + seconds(cell.trial, rates)
+        alone = timer(cell.trial)
+        alone = math.nan if alone is None else CELL_START_S + alone
         expected[cell.trial.id] = alone if cell.workers == 1 else GROUP_START_S + alone / cell.workers
-    return Plan(tuple(cells), expected, {cell.trial.id: ledger.state(cell) for cell in cells}, slots, search_s)
+    return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)
 
 
-def search_s(search: Capacity, reached: Reached) -> float:
+def plan_of(found: Sweep, results: Path, slots: int, timer: Timer | None = None) -> Plan:
+    """The plan of a sweep beside what a results folder holds; on this machine unless a timer is given."""
+    search, timer = found.search, timer or timer_here(results)
+    more = search_s(search, reached_in(results, search), timer) if search else 0.0
+    return plan(found.asked(results), ledger.read(results), slots, timer, more)
+
+
+def search_s(search: Capacity, reached: Reached, timer: Timer) -> float:
     """Slot-seconds of the trials that a search may need beyond those it has come to, each with a book of middling size."""
-    rates, middle = calibration(), round(math.sqrt(search.low * search.high))
-    total = 0.0
+    middle, total = round(math.sqrt(search.low * search.high)), 0.0
     for arm in search.arms:
         walk = search.walk(arm, reached)
         left = len(search.listed) + search.at_most - len(walk.asked) if walk.next else 0
         left = min(left, search.at_most)
-        total += max(left, 0) * (CELL_START_S + seconds(search.trial(arm, middle), rates))
+        total += max(left, 0) * (CELL_START_S + (timer(search.trial(arm, middle)) or math.nan))
     return total
 
 

@@ -7,11 +7,12 @@ What a cell leaves is its record, written by the worker that made it; Tune's own
 
 import os
 import secrets
+import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import asdict, replace
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from typing import Any
 os.environ |= {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -27,18 +29,20 @@ if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every netwo
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 import ray
-import torch
-from ray import train, tune
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
+from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
-from parrots.placement import Placement, Progress
-from parrots.record import Record
-from parrots.run import failure, finish
+from parrots.failures import BUDGET, classify, failure
+from parrots.placement import Placement
+from parrots.run import about, write_failure
 from parrots.spec import Cell, Trial
+from parrots.training.stacked import groups, shape, worthwhile
+from sweeps import stopping
+from sweeps.how import How
+from sweeps.leaks import leaks
 from sweeps.spec import Sweep
 from sweeps.watch import Watch
+from sweeps.work import Given, alone, device, grouped
 
 WORKER_ENV = {
     "OMP_NUM_THREADS": "1",  # two one-thread processes beat one of two threads by 1.4 to 1.7 on two cores
@@ -46,29 +50,47 @@ WORKER_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how often a report is taken in; 2 s by default, and it blocks
 }
 DRIVER = "parrots_driver"  # a resource of the node where drivers of worker groups live
-Attempts = Callable[[str], int]
 Following = Callable[[], Sequence[Cell]]
-REPORT_EVERY_S = 1.0
-REPORT_EVERY_CALLS = 10
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large passes through it; Ray takes 30 % of memory unless told otherwise
+GRACE_S = 120.0  # for what is under way when a run is asked to end: to its checkpoint, or through data or evaluation
+RAISED = "ray::"  # how Ray begins to tell what a process raised; one that died could not
 
 
 def run(
-    sweep: Sweep, cells: Sequence[Cell], attempts: Attempts, results: Path, watch: Watch, following: Following = list
+    sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how: How | None = None, following: Following = list
 ) -> None:
     """Run `cells`, in their order within a lane, then those that `following` names, until it names none.
 
-    attempts: how often a trial has failed before. A cell that fails leaves its reason and stops no other.
+    A cell that fails leaves its reason and stops no other.
 
-    KeyboardInterrupt when Ctrl-C ended it early: what was finished has its record, and the next run goes on from there.
+    KeyboardInterrupt, with the reason if there is one, when it was asked to end early: what was finished has its record, what
+    was under way its checkpoint, and the next run goes on from there.
     """
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        lanes(sweep, cells, attempts, results, watch, following)
+    stopping.withdraw(results)
+    with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log), graceful(results):
+        lanes(sweep, cells, results, watch, how or How(), following)
 
 
-def lanes(sweep: Sweep, cells: Sequence[Cell], attempts: Attempts, results: Path, watch: Watch, following: Following) -> None:
+@contextmanager
+def graceful(results: Path) -> Iterator[None]:
+    """Inside it Ctrl-C and SIGTERM ask the run to end; a second one ends it at once."""
+
+    def ask(*_: object) -> None:
+        if stopping.path_of(results).exists():
+            raise KeyboardInterrupt
+        stopping.request(results)
+
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how: How, following: Following) -> None:
     """One lane after another; each is the cells of one number of workers, since a Tuner that mixes them reuses no actor."""
     # Ray puts the current folder before the libraries of its workers: there, a sweep called six.py would be `six`.
     most = max(cell.workers for cell in cells)
@@ -77,14 +99,19 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], attempts: Attempts, results: Path
     try:
         if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < most:
             raise ValueError(f"a cell wants {most} workers and there are {gpus} GPUs; add some, or lower its workers")
+        before = leaks()
+        for line in sorted(before):
+            watch.console.print(f"left over on this cluster by others: {line}")
         while cells:
             for workers in sorted({cell.workers for cell in cells}):
                 lane = [cell for cell in cells if cell.workers == workers]
-                tries = {cell.trial.id: attempts(cell.trial.id) + 1 for cell in lane}
-                tuner(sweep, lane, tries, results, watch).fit()
+                tuner(sweep, lane, results, watch, how).fit()
                 if watch.unfinished(lane):
-                    raise KeyboardInterrupt
+                    asked = stopping.path_of(results)
+                    raise KeyboardInterrupt(*filter(None, [asked.read_text() if asked.exists() else ""]))
             cells = following()
+        for line in sorted(leaks(patience_s=5.0) - before):
+            watch.console.print(f"left over on this cluster by this run: {line}")
     finally:
         ray.shutdown()
 
@@ -99,19 +126,19 @@ def start(slots: int) -> None:
         ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
 
 
-def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results: Path, watch: Watch) -> tune.Tuner:
+def tuner(sweep: Sweep, lane: Sequence[Cell], results: Path, watch: Watch, how: How) -> tune.Tuner:
     """The Tuner over cells that all have the same number of workers."""
     workers = lane[0].workers
+    cluster = ray.cluster_resources()
+    unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
+    slots = int(cluster.get("GPU") or (watch.slots if workers == 1 else cluster["CPU"]))
+    lane, stacks = side_by_side(lane, results, how, slots)
     cells = {cell.trial.id: cell.model_dump_json() for cell in lane}
     columns = {cell.trial.id: axes(cell.trial) for cell in lane}
     space = {"trial_id": tune.grid_search(list(cells))}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
-    given: dict[str, Any] = {"sweep": sweep.name, "keep": sweep.keep, "cells": cells, "attempts": attempts}
-    given |= {"results": str(results.absolute()), "workers": workers}
-    cluster = ray.cluster_resources()
-    unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
-    slots = int(cluster.get("GPU") or (watch.slots if workers == 1 else cluster["CPU"]))
+    given = Given(sweep.name, results.absolute(), sweep.keep, workers, cells, stacks, how.checkpoint_s, how.early_stop)
     body = alone if workers == 1 else grouped
     # A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever.
     resources = unit if workers == 1 else {"cpu": 0, DRIVER: 1}
@@ -127,10 +154,32 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], attempts: dict[str, int], results:
         run_config=tune.RunConfig(
             name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",  # a later round of a search takes longer than 1 s
             storage_path=str((results / "tune").absolute()),
+            failure_config=tune.FailureConfig(max_failures=BUDGET["infrastructure"]),
+            stop=Ending(watch, results, how),
             verbose=0,
             callbacks=[Watching(watch, given), JsonLoggerCallback()],
         ),
     )
+
+
+def side_by_side(lane: Sequence[Cell], results: Path, how: How, slots: int) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
+    """The cells in the order to start them, and which are trained together, under the id of each.
+
+    The first of each stack trains it, and stands where its first cell stood; the others come last and find their records.
+    No stack is so large that a slot stays without one.
+    """
+    place = Placement(results, world=lane[0].workers, device=device())
+    by_shape: dict[str, list[Trial]] = {}
+    for trial in () if how.early_stop else (cell.trial for cell in lane):
+        by_shape.setdefault(shape(trial), []).append(trial)
+    under: dict[str, tuple[str, ...]] = {}
+    for trials in by_shape.values():
+        most = worthwhile(trials[0], place) if how.stack is None else how.stack
+        for group in groups(trials, replace(place, stack=min(most, ceil(len(trials) / slots)))):
+            stack = tuple(trials[i].id for i in group)
+            under |= dict.fromkeys(stack, stack)
+    last = [cell for cell in lane if under.get(cell.trial.id, [cell.trial.id])[0] != cell.trial.id]
+    return [cell for cell in lane if cell not in last] + last, under
 
 
 def axes(trial: Trial) -> dict[str, Any]:
@@ -140,93 +189,37 @@ def axes(trial: Trial) -> dict[str, Any]:
     return {**about, "top_k": model.top_k, "lr": trial.training.lr, "seed": trial.seed}
 
 
-def alone(config: dict[str, Any], given: dict[str, Any]) -> None:
-    """A cell for one worker, in a Tune actor that goes on to the next."""
-    cell = Cell.model_validate_json(given["cells"][config["trial_id"]])
-    last = 0.0
+class Ending(tune.Stopper):
+    """Ends a lane that is asked to, when what was under way has come to its checkpoint; asks when the budget is spent."""
 
-    def report(at: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last > REPORT_EVERY_S:
-            last = time.monotonic()
-            tune.report(asdict(at))
+    def __init__(self, watch: Watch, results: Path, how: How):
+        self.watch, self.results, self.how = watch, results, how
+        self.asked = stopping.Asked(results)
+        self.underway: set[str] | None = None
+        self.until = inf
 
-    place = replace(place_in(given), progress=report)
-    try:
-        record = finish(cell, Path(given["results"]), place, about(cell.trial, given))
-    except Exception as error:
-        record = lost(cell.trial, error, given)
-    tune.report(final(record))
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
 
-def grouped(config: dict[str, Any], given: dict[str, Any]) -> None:
-    """A cell for several workers: this Tune actor drives a Train worker group."""
-    cell, results = Cell.model_validate_json(given["cells"][config["trial_id"]]), Path(given["results"])
-    on_gpu = device() == "cuda"
-    trainer = TorchTrainer(
-        member,
-        train_loop_config={"cell": cell.model_dump_json(), "given": given},
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=train.ScalingConfig(num_workers=given["workers"], use_gpu=on_gpu),
-        run_config=train.RunConfig(name=cell.trial.id, storage_path=str(results / "train"), callbacks=[TuneReportCallback()]),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        tune.report(final(lost(cell.trial, error, given)))
-
-
-def member(loop: dict[str, Any]) -> None:
-    """One worker of a group. A report is a barrier, so it is made at steps that all workers count alike."""
-    cell, given = Cell.model_validate_json(loop["cell"]), loop["given"]
-    context = train.get_context()
-    calls = count(1)
-
-    def report(at: Progress) -> None:
-        if next(calls) % REPORT_EVERY_CALLS == 0:
-            train.report(asdict(at))
-
-    group = {"rank": context.get_world_rank(), "world": context.get_world_size()}
-    place = replace(place_in(given), progress=report, **group)
-    record = finish(cell, Path(given["results"]), place, about(cell.trial, given))
-    train.report(final(record) if place.rank == 0 else {})
-
-
-def place_in(given: dict[str, Any]) -> Placement:
-    """A place for this process alone."""
-    results = Path(given["results"])
-    return Placement(results / "data", results / "weights" if given["keep"] == "weights" else None, device())
-
-
-def about(trial: Trial, given: dict[str, Any]) -> dict[str, Any]:
-    """What a record says beside what was measured."""
-    return {"sweep": given["sweep"], "attempt": given["attempts"][trial.id]}
-
-
-def lost(trial: Trial, error: BaseException, given: dict[str, Any]) -> Record:
-    """The record of an attempt that failed, written."""
-    place = Placement(Path(given["results"]), world=given["workers"], device=device())
-    record = replace(failure(trial, error, place), **about(trial, given))
-    record.write(Path(given["results"]))
-    return record
-
-
-def final(record: Record | None) -> dict[str, Any]:
-    """Final metrics for Tune; none of a cell that was only evaluated."""
-    if record is None:
-        return {"status": "done"}
-    return {"status": record.status, **{m.metric: m.value for m in record.measurements}}
-
-
-def device() -> str:
-    """Where this process computes: the GPU that Ray gave it, or the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    def stop_all(self) -> bool:
+        spent = self.watch.device_s() / 3600
+        if spent > self.how.max_device_hours and not self.asked():
+            stopping.request(self.results, f"{spent:.3g} device-hours are spent")
+        if not self.asked():
+            return False
+        running = set(self.watch.share)
+        if self.underway is None:
+            self.underway, self.until = running, time.monotonic() + GRACE_S
+        return not (self.underway & running) or time.monotonic() > self.until
 
 
 class Watching(tune.Callback):
     """Passes Tune's events on; writes the record of a cell whose process died, which could not write its own."""
 
-    def __init__(self, watch: Watch, given: dict[str, Any]):
+    def __init__(self, watch: Watch, given: Given):
         self.watch, self.given = watch, given
 
     def __getstate__(self) -> dict[str, Any]:
@@ -238,13 +231,23 @@ class Watching(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         trial_id = trial.config["trial_id"]
         if "status" in result:
-            self.watch.ended(trial_id, result["status"])
+            self.watch.ended(trial_id, result["status"], result.get("train_seconds", 0.0))
         elif "step" in result:
-            self.watch.progressed(trial_id, result["step"] / result["steps"], result["tokens"], result["alarms"])
+            progress = result["step"] / result["steps"]
+            self.watch.progressed(trial_id, progress, result["tokens"], result["alarms"], result["seconds"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._lost(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        cell = Cell.model_validate_json(self.given["cells"][trial.config["trial_id"]])
+        self.watch.ended(trial.config["trial_id"], self._lost(trial))
+
+    def _lost(self, trial: Any) -> str:
+        given, cell = self.given, self.given.cell(trial.config["trial_id"])
         told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
-        error = RuntimeError(f"infrastructure: its process ended, {told.splitlines()[-1]}")
-        lost(cell.trial, error, self.given)
-        self.watch.ended(cell.trial.id, "failed")
+        error = RuntimeError(f"its process ended, {told.splitlines()[-1]}")
+        kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
+        record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
+        told_of = about(cell.trial, given.results, given.sweep)
+        write_failure(replace(record, **told_of, early_stop=given.early_stop), given.results)
+        return record.status

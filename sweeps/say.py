@@ -1,5 +1,6 @@
 """What the terminal is told: tables at their own width, verdicts, and what failed and why."""
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -10,15 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from parrots.models.published import mixture_of_parrots, optimal_sparsity
-from parrots.spec import Cell
 from sweeps import ledger
+from sweeps.index import Entry
 from sweeps.plan import Plan
-from sweeps.spec import Sweep
 from sweeps.watch import clock
 
 if TYPE_CHECKING:
     from analysis.report import Report
 
+TOLD = 20  # failed cells; a sweep may have thousands
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
@@ -26,6 +27,17 @@ def show(table: Table) -> None:
     """Print a table at its own width: on a narrow terminal lines wrap, and no digit is lost."""
     natural = out.measure(table, options=out.options.update(max_width=10_000)).maximum
     Console(file=out.file, width=max(natural, out.width), highlight=False, markup=False).print(table)
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> None:
+    """Print rows of text under a head, each column as wide as its widest; `left` names those that are not numbers.
+
+    For many rows: a `rich` table of 10,000 takes seconds.
+    """
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (text.ljust(w) if name in left else text.rjust(w) for name, text, w in zip(head, row, widths, strict=True))
+        out.file.write(f" {'  '.join(cells).rstrip()}\n")
 
 
 def summary(made: Plan) -> str:
@@ -36,7 +48,9 @@ def summary(made: Plan) -> str:
         return f"{len(made.cells)} cells, all done"
     failed = f" ({states['failed']} of them failed before)" if states["failed"] else ""
     done = f"{len(made.cells)} cells, {states['done']} done"
-    return f"{done}, {missing} to run{failed} in about {clock(made.wall_s())} on {made.slots} slot{'s' * (made.slots > 1)}"
+    wall_s = made.wall_s()
+    how_long = "" if math.isnan(wall_s) else f" in about {clock(wall_s)} on {made.slots} slot{'s' * (made.slots > 1)}"
+    return f"{done}, {missing} to run{failed}{how_long}"
 
 
 def count_published() -> None:
@@ -100,13 +114,17 @@ def say(written: "Report") -> None:
     out.print(f"report: {written.html}")
 
 
-def say_failures(found: Sweep, cells: Sequence[Cell], books: ledger.Ledger) -> None:
-    """Each cell that has failed and has no record, with the last line of its last attempt's reason."""
+def say_failed(failed: Sequence[Entry], command: str, books: ledger.Ledger, at_most: int = TOLD) -> None:
+    """Cells that have failed and have no record, the first with the last line of their last attempt's reason."""
     from parrots.record import read
 
-    failed = [cell for cell in cells if books.state(cell) == "failed"]
     if failed:
-        out.print(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{found.command}` tries again")
-    for cell in failed:
-        reason = read(books.failures[cell.trial.id][-1:])["reason"][0].as_py().splitlines()[-1]
-        out.print(f"  {cell.trial.task.kind} {cell.trial.name}: attempt {books.attempts(cell.trial.id)}, {reason}")
+        out.print(
+            f"{len(failed)} cell{'s' * (len(failed) > 1)} failed; `{command}` tries again, `parrots logs TRIAL` says more"
+        )
+    for one in failed[:at_most]:
+        last = read(books.failures[one.trial_id][-1:])
+        reason = (last["reason"][0].as_py().splitlines() or ["no reason was given"])[-1]
+        out.print(f"  {one.task} {one.name} ({one.trial_id}): attempt {books.attempts(one.trial_id)}, {reason}")
+    if len(failed) > at_most:
+        out.print(f"  and {len(failed) - at_most} more; `parrots status SWEEP --all` tells of each")

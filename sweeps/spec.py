@@ -4,6 +4,7 @@ A document is a file with a docstring and a function `sweep(scale)` that returns
 path names the user's own.
 """
 
+import ast
 import re
 import runpy
 import traceback
@@ -13,13 +14,15 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from analysis.claims import AnyClaim
 from parrots.atomic import atomic
+from parrots.expressions import Expression
 from parrots.frozen import Frozen, canonical, one_line
 from parrots.spec import Cell, Evaluation, Trial
-from sweeps import paper
+from sweeps import index, manifest, paper
+from sweeps.fields import declared
 from sweeps.search import Capacity, reached_in
 
 Axes = Mapping[str, Sequence[Any]]
@@ -47,9 +50,7 @@ class Sweep(Frozen):
     def _check(self) -> Self:
         if not self.cells and not self.search:
             raise ValueError("a sweep without cells")
-        metrics = {cell.trial.task.kind: cell.metrics for cell in self.cells}
-        if self.search:
-            metrics.setdefault("phonebook", self.search.arms[0].task.metrics)
+        metrics = self.metrics()
         names = [claim.name for claim in self.claims]
         for claim in self.claims:
             if names.count(claim.name) > 1:
@@ -63,6 +64,13 @@ class Sweep(Frozen):
             raise ValueError(f"keep='none': {asked.trial.name} has evaluations, which need its weights")
         return self
 
+    def metrics(self) -> dict[str, tuple[str, ...]]:
+        """What is measured of each task."""
+        found = {cell.trial.task.kind: cell.metrics for cell in self.cells}
+        if self.search:
+            found.setdefault("phonebook", self.search.arms[0].task.metrics)
+        return found
+
     def asked(self, results: Path) -> tuple[Cell, ...]:
         """The cells, with those that the search has come to by the records of a results folder."""
         if self.search is None:
@@ -74,8 +82,16 @@ class Sweep(Frozen):
         """Write the expanded sweep as JSON into a results folder, where `manifest` finds it again."""
         path = manifest_path(self.name, results)
         with atomic(path) as sink:
-            sink.write(self.model_dump_json(indent=1).encode())
+            sink.write(self.text().encode())
+        about = (self.name, self.scale, self.title, self.command, self.search is not None)
+        index.write(path, about, self.cells)
         return path
+
+    def text(self) -> str:
+        """The manifest: canonical JSON, hashed, a line a cell."""
+        claims = TypeAdapter(tuple[AnyClaim, ...])
+        checked = claims.validate_python(canonical(self.claims))  # a document may have copied 1 in where 1.0 is meant
+        return manifest.text(canonical(self.model_copy(update={"claims": checked})))
 
 
 def manifest_path(name: str, results: Path) -> Path:
@@ -83,21 +99,38 @@ def manifest_path(name: str, results: Path) -> Path:
     return results / "sweeps" / name / "manifest.json"
 
 
-def grid(base: Mapping[str, Any], axes: Axes, workers: int = 1, evaluations: Sequence[Evaluation] = ()) -> Iterator[Cell]:
+def grid(
+    base: Mapping[str, Any],
+    axes: Axes,
+    workers: int = 1,
+    evaluations: Sequence[Evaluation] = (),
+    derived: Mapping[str, str] | None = None,
+) -> Iterator[Cell]:
     """The product of `axes` over `base`, the last axis fastest.
 
     base: a trial as nested mappings. axes: from a field, `training.lr` or `model.ffn`, to the values that it takes; a value
-    that is a mapping is laid over the one in `base`. ValueError names the field, the value and what is allowed.
+    that is a mapping is laid over the one in `base`. derived: from a field to the expression that gives it, in the names of
+    the others: {"model.ffn.d_ff": "4 * d_model"}; an axis that is no field is there for these alone, as epochs in
+    {"training.steps": "epochs * n_entries // batch_size"}. ValueError names the field, the value and what is allowed.
     """
+    follows = {field: Expression(text) for field, text in (derived or {}).items()}
     for axis, values in axes.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise ValueError(f"axis {axis}: {values!r} is not a list of at least one value")
+        if twice := [value for value in values if list(values).count(value) > 1]:
+            raise ValueError(f"axis {axis}: {twice[0]!r} stands there twice")
+        if axis in follows:
+            raise ValueError(f"two axes of one name: {axis} has values, and is derived as {follows[axis].text!r}")
+    apart = {axis for axis in axes if axis not in Trial.model_fields and any(axis in one.names for one in follows.values())}
     for values in product(*axes.values()):
-        declared: dict[str, Any] = canonical(dict(base))
+        said: dict[str, Any] = canonical(dict(base))
         for axis, value in zip(axes, values, strict=True):
-            declared = laid_over(declared, axis.split("."), value)
+            said = said if axis in apart else laid_over(said, axis.split("."), value)
+        for field, expression in follows.items():
+            names = declared(said) | {axis: value for axis, value in zip(axes, values, strict=True) if axis in apart}
+            said = laid_over(said, field.split("."), expression(names))
         try:
-            yield Cell(trial=Trial.model_validate(declared), workers=workers, evaluations=tuple(evaluations))
+            yield Cell(trial=Trial.model_validate(said), workers=workers, evaluations=tuple(evaluations))
         except ValidationError as error:
             raise ValueError(one_line(error)) from error
 
@@ -133,13 +166,19 @@ def find(name: str, scale: str | None = None) -> Sweep:
     A user's file is code and is run as such.
     """
     path = Path(paper.__path__[0]) / f"{name}.py" if name in documents() else Path(name)
+    if path.suffix == ".json":
+        found = read(path)
+        if scale not in (None, found.scale):
+            raise ValueError(f"{path}: a manifest of scale {found.scale}; others are in the document that it was made from")
+        return found
     if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"no sweep {name!r}; there are {', '.join(documents())}, or give a path to a .py file")
+        raise ValueError(f"no sweep {name!r}; there are {', '.join(documents())}, or give a path to a .py file or a manifest")
     if name not in documents() and path.stem in documents():
         raise ValueError(f"{path}: {path.stem} is a sweep that comes with the package; give yours another name")
     if not re.fullmatch(r"[\w.-]+", path.stem, re.ASCII):
         raise ValueError(f"{path}: a sweep's name is letters, digits, dots, dashes and underscores; rename the file")
     try:
+        _one_value_a_name(path)
         document = runpy.run_path(str(path))
     except (Exception, SystemExit) as error:
         raise ValueError(f"{path}{_line_in(path, error)}: {_said(error)}") from error
@@ -163,13 +202,42 @@ def find(name: str, scale: str | None = None) -> Sweep:
 
 def load(name: str, results: Path) -> Sweep:
     """The sweep as it was last run into this results folder. ValueError if it never was."""
-    path = manifest_path(Path(name).stem, results)
+    path = manifest_path(read(Path(name)).name if name.endswith(".json") else Path(name).stem, results)
     if not path.exists():
         raise ValueError(f"{name} was not run into {results}; `parrots run {name}` does it")
+    return read(path)
+
+
+def read(path: Path) -> Sweep:
+    """The sweep that a manifest is of. ValueError in a line if it cannot be used."""
+    if not path.is_file():
+        raise ValueError(f"no manifest {path}")
+    said = manifest.parse(path)
     try:
-        return Sweep.model_validate_json(path.read_bytes())
+        found = Sweep.model_validate(said)
     except ValidationError as error:
         raise ValueError(f"{path}: {one_line(error)}") from error
+    if not re.fullmatch(r"[\w.-]+", found.name, re.ASCII) or found.name.startswith("."):
+        raise ValueError(f"{path}: name={found.name!r}: letters, digits, dots, dashes and underscores")
+    return found
+
+
+def _one_value_a_name(path: Path) -> None:
+    """ValueError if a mapping in a document has two values of one name, of which Python would keep the last."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Dict):
+            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+            for key in node.keys:
+                if isinstance(key, ast.Constant) and keys.count(key.value) > 1:
+                    raise _At(f"two values for {key.value!r} in one mapping", key.lineno)
+
+
+class _At(ValueError):
+    """What is wrong at a line of a document."""
+
+    def __init__(self, said: str, lineno: int):
+        super().__init__(said)
+        self.lineno = lineno
 
 
 def _said(error: BaseException) -> str:
@@ -183,7 +251,7 @@ def _said(error: BaseException) -> str:
 
 def _line_in(path: Path, error: BaseException) -> str:
     """`, line 12` for the last line of the user's file on the way to the error."""
-    if isinstance(error, SyntaxError) and error.lineno:
+    if isinstance(error, (SyntaxError, _At)) and error.lineno:
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f", line {lines[-1]}" if lines else ""

@@ -16,6 +16,8 @@ from sweeps.plan import Plan
 
 LINE_EVERY_S = 15.0
 RATE_OVER_S = 20.0
+KEPT = ("done", "diverged")
+STOPPED = "stopped"
 
 
 class Watch:
@@ -31,6 +33,10 @@ class Watch:
         self.expect(cells, plan)
         self.slots, self.console, self.on_end = plan.slots, console, on_end
         self.share: dict[str, float] = {}  # of each running cell
+        self.since: dict[str, float] = {}  # when each running cell began
+        self.held_s = 0.0  # slot-seconds that ended cells had
+        self.trained_s: dict[str, float] = {}  # slot-seconds of the training loop, in this run, of each cell
+        self.over_at = self.began_at = 0.0
         self.status: dict[str, str] = {}  # of each ended cell
         self.tokens: Counter[str] = Counter()
         self.alarms: dict[str, Sequence[str]] = {}  # of each cell that raised some
@@ -47,10 +53,17 @@ class Watch:
         """A cell begins, or begins again."""
         if not self.share and not self.status:
             self.began = time.monotonic()  # the pace is the cells', not that of Ray's start
-        self.share[trial_id] = 0.0
+        now = time.monotonic()
+        self._release(trial_id, now)  # where it begins again after its process died
+        self.began_at = self.began_at or now
+        self.share[trial_id], self.since[trial_id] = 0.0, now
 
-    def progressed(self, trial_id: str, share: float, tokens: int, alarms: Sequence[str] = ()) -> None:
-        """A running cell has done this share of its steps, read so many tokens, and shown these signs of trouble."""
+    def progressed(self, trial_id: str, share: float, tokens: int, alarms: Sequence[str] = (), seconds: float = 0.0) -> None:
+        """A running cell has done this share of its steps, read so many tokens, and shown these signs of trouble.
+
+        seconds: of its training loop since this run took it up.
+        """
+        self.trained_s[trial_id] = seconds * self.cells[trial_id].workers
         if len(alarms) > len(self.alarms.get(trial_id, ())):
             self.alarms[trial_id] = alarms
             self.latest = f"{self.cells[trial_id].trial.name}, {alarms[-1]}"
@@ -60,11 +73,37 @@ class Watch:
         while now - self.read[0][0] > RATE_OVER_S:
             self.read.popleft()
 
-    def ended(self, trial_id: str, status: str) -> None:
-        """A cell has its record."""
+    def ended(self, trial_id: str, status: str, seconds: float = 0.0) -> None:
+        """A cell has its record; or it was stopped on the way, and has none."""
+        self.over_at = time.monotonic()
+        self._release(trial_id, self.over_at)
+        if status in KEPT:
+            self.trained_s[trial_id] = seconds * self.cells[trial_id].workers
+        else:
+            self.trained_s.pop(trial_id, None)
+        if status != STOPPED:
+            self.status[trial_id] = status
+            self.on_end(trial_id)
+
+    def _release(self, trial_id: str, now: float) -> None:
+        """Its slots are free."""
         self.share.pop(trial_id, None)
-        self.status[trial_id] = status
-        self.on_end(trial_id)
+        if (since := self.since.pop(trial_id, None)) is not None:
+            self.held_s += (now - since) * self.cells[trial_id].workers
+
+    def device_s(self) -> float:
+        """Slot-seconds that cells have had so far, whatever they did with them."""
+        now = time.monotonic()
+        return self.held_s + sum((now - since) * self.cells[i].workers for i, since in list(self.since.items()))
+
+    def utilisation(self) -> float:
+        """Share of all slots' time, from the first cell's start to the last one's end, that went into training loops.
+
+        Of cells that are kept: steps that were replayed, compiling, making data and evaluating are left out.
+        """
+        end = time.monotonic() if self.share else self.over_at
+        whole = self.slots * (end - self.began_at)
+        return sum(self.trained_s.values()) / whole if whole > 0 else 0.0
 
     def unfinished(self, cells: Sequence[Cell]) -> bool:
         """Whether some of these have not ended, which after a run means that it was interrupted."""
@@ -93,7 +132,8 @@ class Watch:
         left = len(self.cells) - len(self.status) - len(self.share)
         counts = f"{len(self.status) - failed} done, {len(self.share)} running, {left} left"
         lost = f", {failed} failed" if failed else ""
-        return f"{counts}{lost} | {self.tokens_per_s():,.0f} tokens/s | {clock(self.left_s())} left"
+        pace = f"{self.tokens_per_s():,.0f} tokens/s | {self.utilisation():.0%} utilised"
+        return f"{counts}{lost} | {pace} | {clock(self.left_s())} left"
 
     def __rich__(self) -> Group:
         rows = Table.grid(padding=(0, 2))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parrots.frozen import canonical_json
+from parrots.models import megablocks_backend
 from parrots.placement import Placement
 from parrots.record import read
 from parrots.run import check, run_cells
@@ -134,6 +135,25 @@ def test_a_device_that_is_not_there_is_one_line_and_nothing_is_written(tmp_path,
     assert f"--device {device}: " in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not megablocks_backend.unfit("cpu"), reason="megablocks can run here")
+@pytest.mark.parametrize("ffn", [None, MOE])
+def test_megablocks_where_it_cannot_run_is_one_line_and_nothing_is_written(tmp_path, ffn):
+    done = run(ALONE, cells(tmp_path, make(ffn)), tmp_path / "out", "--backend", "megablocks", "--device", "cpu")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --backend megablocks: ")
+    assert "docker/megablocks" in done.stderr or "needs a CUDA GPU" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_megablocks_is_refused_the_trials_that_it_cannot_compute(tmp_path, monkeypatch):
+    monkeypatch.setattr(megablocks_backend, "unfit", lambda device: "")
+    place = Placement(tmp_path, tmp_path, backend="megablocks")
+    with pytest.raises(ValueError, match=r"^--backend megablocks: phonebook d16-\S+: training.precision='float32'"):
+        check([Cell(trial=make(MOE))], place)
+    check([Cell(trial=make()), Cell(trial=make(MOE, precision="bfloat16"))], place)
 
 
 def test_workers_that_cannot_share_a_batch_are_refused_before_anything_runs(tmp_path):

@@ -31,6 +31,11 @@ def swiglu(x: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
+def activate(x: Tensor, gated: bool) -> Tensor:
+    """silu(gate) * up of a fused (..., 2F) pre-activation when `gated` (SwiGLU), gelu of (..., F) otherwise."""
+    return swiglu(x) if gated else F.gelu(x)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, d_head: int) -> Tensor:
     """Rotary positions (arXiv 2104.09864) for rows laid out halves first; (B, S, heads * C) in, (B, heads, S, C) out.
 

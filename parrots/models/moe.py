@@ -12,16 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parrots.models.config import MoE
-from parrots.models.kernels import swiglu
+from parrots.models import megablocks_backend
+from parrots.models.choice import on_cpu
+from parrots.models.config import Model, MoE
+from parrots.models.kernels import activate
 from parrots.models.routers import Routing, build_router
 
 Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
-
-
-def activate(x: Tensor, gated: bool) -> Tensor:
-    """silu(gate) * up of a fused (..., 2F) pre-activation when `gated` (SwiGLU), gelu of (..., F) otherwise."""
-    return swiglu(x) if gated else F.gelu(x)
 
 
 def loop(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
@@ -192,7 +189,21 @@ class Combine(torch.autograd.Function):
 
 
 AUTO = "auto"
-BACKENDS: dict[str, Backend] = {"loop": loop, "grouped": grouped, "padded": padded}
+MEGABLOCKS = "megablocks"
+BACKENDS: dict[str, Backend] = {
+    "loop": loop,
+    "grouped": grouped,
+    "padded": padded,
+    MEGABLOCKS: megablocks_backend.experts,
+}
+
+
+def check_backend(backend: str, model: Model) -> None:
+    """ValueError if there is no such backend, or if it cannot run here or not for this model."""
+    if backend not in (AUTO, *BACKENDS):
+        raise ValueError(f"backend={backend!r}: one of {', '.join((AUTO, *BACKENDS))}")
+    if backend == MEGABLOCKS and (reason := megablocks_backend.unfit() or megablocks_backend.unfit_for(model)):
+        raise ValueError(f"backend={backend!r}: {reason}")
 
 
 def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
@@ -201,12 +212,7 @@ def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
         return "padded"
     if device != "cpu" or torch.compiler.is_compiling():
         return "grouped"
-    each = rows // n_experts
-    if n_experts == 1 or (n_experts <= 8 and each >= 512):
-        return "loop"  # one expert's work at a time stays in the cache
-    if n_experts >= 16 and (d_model <= 32 or (d_model <= 64 and each <= 8)):
-        return "padded"
-    return "grouped"
+    return on_cpu(rows, n_experts, d_model)
 
 
 def run(backend: str, x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, check_input
 from parrots.models.kernels import rms_norm, rotate
-from parrots.models.moe import AUTO, DenseFFN, SparseFFN
+from parrots.models.moe import AUTO, DenseFFN, SparseFFN, check_backend
 from parrots.models.routers import ExpertChoice, Hash, Routing
 
 
@@ -132,6 +132,7 @@ class Transformer(nn.Module):
     def __init__(self, config: Model, vocab_size: int, seq_len: int, backend: str = AUTO, input_dim: int = 0):
         super().__init__()
         check_input(config, input_dim)
+        check_backend(backend, config)
         self.config, self.input_dim = config, input_dim
         embedding = nn.Linear(input_dim, config.d_model, bias=False) if input_dim else nn.Embedding(vocab_size, config.d_model)
         self.embedding: nn.Linear | nn.Embedding = embedding

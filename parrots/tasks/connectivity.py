@@ -59,6 +59,10 @@ class Connectivity(Task):
     def seq_len(self) -> int:
         return 5 + 3 * self.most_edges
 
+    @property
+    def n_counted(self) -> int:
+        return 1
+
     def n_examples(self, split: Split) -> int:
         return self.n_train if split == "train" else self.n_test
 

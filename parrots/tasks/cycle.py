@@ -42,6 +42,10 @@ class Cycle(Task):
     def seq_len(self) -> int:
         return 3 + 3 * self.n_vertices
 
+    @property
+    def n_counted(self) -> int:
+        return 1
+
     def n_examples(self, split: Split) -> int:
         return self.n_train if split == "train" else self.n_test
 

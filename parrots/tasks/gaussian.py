@@ -52,6 +52,10 @@ class Gaussian(Task):
     def input_dim(self) -> int:
         return self.dim
 
+    @property
+    def n_counted(self) -> int:
+        return 1
+
     def n_examples(self, split: Split) -> int:
         return self.n_sequences if split == "train" else self.n_test
 

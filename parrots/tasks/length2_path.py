@@ -52,6 +52,10 @@ class Length2Path(Task):
     def _length(self, queries: int) -> int:
         return 2 + self.n_vertices * self.out_degree + 3 * queries
 
+    @property
+    def n_counted(self) -> int:
+        return self.train_queries
+
     def n_examples(self, split: Split) -> int:
         return self.n_train if split == "train" else self.n_test
 

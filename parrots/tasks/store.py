@@ -22,8 +22,7 @@ def load(task: Task, split: Split, folder: Path) -> Examples:
     Two processes that make it at once write the same bytes, each to its own file, and the later rename wins. Checking the
     bytes takes half a second a GB.
     """
-    content = hashlib.sha256(f"{canonical_json(task)} v{task.version} {split}".encode()).hexdigest()[:16]
-    path = folder / f"{task.kind}-{split}-{content}.arrow"
+    path = path_of(task, split, folder)
     if path.exists() and (found := _read(path)) is not None:
         return found
     if path.exists():
@@ -32,6 +31,12 @@ def load(task: Task, split: Split, folder: Path) -> Examples:
     found = _read(path)
     assert found is not None, f"{path}: changes while it is read"
     return found
+
+
+def path_of(task: Task, split: Split, folder: Path) -> Path:
+    """Where a split of a task is kept."""
+    content = hashlib.sha256(f"{canonical_json(task)} v{task.version} {split}".encode()).hexdigest()[:16]
+    return folder / f"{task.kind}-{split}-{content}.arrow"
 
 
 def checked(examples: Examples, task: Task, split: Split) -> Examples:

@@ -93,6 +93,11 @@ class Task(Frozen):
         raise NotImplementedError
 
     @property
+    def n_counted(self) -> int:
+        """Tokens of an example that count in the training loss, at most."""
+        return self.seq_len - 1
+
+    @property
     def routed(self) -> bool:
         """Whether the scores ask which experts tokens are sent to."""
         return False

@@ -38,6 +38,10 @@ class TwoClusters(Task):
     def routed(self) -> bool:
         return True
 
+    @property
+    def n_counted(self) -> int:
+        return 1
+
     def n_examples(self, split: Split) -> int:
         return 2 * self.n_tokens
 

@@ -49,6 +49,10 @@ class TwoStep(Task):
     def seq_len(self) -> int:
         return 2 * self.n_vertices + 3
 
+    @property
+    def n_counted(self) -> int:
+        return 1
+
     def n_examples(self, split: Split) -> int:
         return self.n_train if split == "train" else self.n_test
 

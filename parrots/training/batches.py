@@ -53,15 +53,18 @@ class MicroBatch(NamedTuple):
         return value_T.sum() if self.n_trials == 1 else value_T.unflatten(0, (self.n_trials, -1)).sum(1)
 
 
-def shares(trial: Trial, examples: Examples, place: Placement) -> Iterator[Share]:
-    """This worker's share of each step; seed, step and global index alone say which examples are met when."""
+def shares(trial: Trial, examples: Examples, place: Placement, met: int = 0) -> Iterator[Share]:
+    """This worker's share of each step; seed, step and global index alone say which examples are met when.
+
+    met: examples that were met before, a whole number of steps.
+    """
     size, own = trial.training.batch_size, trial.training.batch_size // place.world
     if own * place.world != size:
         raise ValueError(f"training.batch_size={size}: must be a multiple of the {place.world} workers")
     mine = slice(place.rank * own, (place.rank + 1) * own)
     group_B = np.arange(size) // trial.training.group_size
     order_of = lru_cache(maxsize=2)(lambda epoch: order(trial.seed, epoch, examples.n))
-    for step in range(trial.training.steps):
+    for step in range(met // size, trial.training.steps):
         epoch_B, at_B = np.divmod(np.arange(step * size, (step + 1) * size), examples.n)
         index_B = np.concatenate([order_of(e)[at_B[epoch_B == e]] for e in range(epoch_B[0], epoch_B[-1] + 1)])
         everyone = examples.take(index_B)

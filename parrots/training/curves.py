@@ -1,6 +1,9 @@
 """What is written down of a training as it goes, and the signs by which one that still runs is seen to fail."""
 
+import json
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import astuple
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +35,15 @@ class Step(NamedTuple):
     """Mean over sequences of the least probability that each expert took; no layers unless experts choose."""
 
 
+class Stretch(NamedTuple):
+    """Steps one after another, over all workers, off the device; fields as in `Step`."""
+
+    loss_W: np.ndarray
+    rows_WLE: np.ndarray
+    entropy_WL: np.ndarray
+    norm_W: np.ndarray
+
+
 NO_ROUTERS = torch.zeros(0, 1), torch.zeros(0), torch.zeros(0, 1)
 
 
@@ -46,21 +58,30 @@ class Curves:
         self.alarms = Alarms()
         self.steps: list[Step] = []
         self.norms: list[Tensor] = []
+        self.ready: list[Stretch] = []
+        """Steps since the last point that have been taken off the device."""
 
     def add(self, step: Step, norm: Tensor) -> None:
         """Take in one step and its gradient norm before clipping, the same for every worker."""
         self.steps.append(step)
         self.norms.append(norm)
 
+    def drain(self) -> None:
+        """Take the steps so far off the device, summed over workers."""
+        if self.steps:
+            loss_W = self._summed([step.loss for step in self.steps])
+            rows_WLE = self._summed([step.rows_LE for step in self.steps])
+            entropy_WL = self._summed([step.entropy_L for step in self.steps])
+            self.ready.append(Stretch(loss_W, rows_WLE, entropy_WL, torch.stack(self.norms).cpu().double().numpy()))
+            self.steps, self.norms = [], []
+
     def point(self) -> float:
         """End a stretch of steps with a point on each curve; returns its mean loss."""
-        loss_W = self._summed([step.loss for step in self.steps])
-        rows_WLE = self._summed([step.rows_LE for step in self.steps])
-        entropy_WL = self._summed([step.entropy_L for step in self.steps])
-        norm_W = torch.stack(self.norms).cpu().double().numpy()
+        self.drain()
+        loss_W, rows_WLE, entropy_WL, norm_W = (np.concatenate(parts) for parts in zip(*self.ready, strict=True))
         first = len(self.losses)
         self.losses.extend(loss_W.tolist())
-        self.steps, self.norms = [], []
+        self.ready = []
         at = len(self.losses)
         self.points.append(mean("loss", at, loss_W))
         self.points.append(mean("gradient_norm", at, norm_W))
@@ -78,6 +99,21 @@ class Curves:
                 if not np.isnan(entropy_WL).any():
                     self.points.append(mean(f"router_entropy_{layer}", at, entropy_WL[:, layer]))
         return float(loss_W.mean())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for a checkpoint; steps that are on the device still are drained."""
+        self.drain()
+        found = {f"ready.{i}.{name}": x for i, one in enumerate(self.ready) for name, x in one._asdict().items()}
+        points = json.dumps([astuple(point) for point in self.points])
+        return {**found, "losses": np.array(self.losses), "points": np.array(points), **self.alarms.arrays()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Become what `arrays` was taken of."""
+        self.points = [Measurement(*point) for point in json.loads(str(arrays["points"]))]
+        self.losses = arrays["losses"].tolist()
+        stretches = sum(name.startswith("ready.") for name in arrays) // len(Stretch._fields)
+        self.ready = [Stretch(*(arrays[f"ready.{i}.{name}"] for name in Stretch._fields)) for i in range(stretches)]
+        self.alarms.restore(arrays)
 
     def _summed(self, parts: list[Tensor]) -> np.ndarray:
         """One value of each step, over all workers."""
@@ -119,6 +155,22 @@ class Alarms:
         for layer in np.flatnonzero(entropy_L < ENTROPY):
             said = f"layer {layer} router collapsed: entropy {entropy_L[layer]:.3g} of log E at step {step}"
             self._raise(f"collapsed {layer}", said)
+
+    def unwritten(self, step: int, error: BaseException) -> None:
+        """A checkpoint could not be written."""
+        self._raise("checkpoint", f"no checkpoint at step {step}: {str(error).strip().splitlines()[-1]}")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it remembers, for a checkpoint."""
+        streaks = {f"streak.{name}": streak for name, streak in self.streak.items()}
+        return {"raised": np.array(json.dumps(self.raised)), "norms": np.array(self.norms), **streaks}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Become what `arrays` was taken of."""
+        self.raised = json.loads(str(arrays["raised"]))
+        self.norms.extend(arrays["norms"].tolist())
+        streaks = (name for name in arrays if name.startswith("streak."))
+        self.streak = {name.removeprefix("streak."): arrays[name] for name in streaks}
 
     def _raise(self, sign: str, said: str) -> None:
         self.raised.setdefault(sign, said)

@@ -4,9 +4,11 @@ They may differ in learning rate, weight decay, initial deviation and seed; ever
 all their batches. It pays where a step is launches rather than arithmetic (benchmarks/results/stacked-*.md).
 """
 
+import hashlib
+import json
 import math
-import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from parrots.training.batches import MicroBatch, Share, shares, split
 from parrots.training.curves import NO_ROUTERS, Curves, Step
 from parrots.training.optim import lr_at
 from parrots.training.parallel import precision, prepare, synchronize
+from parrots.training.resume import Resumable
 from parrots.training.routing import auxiliary, entropies, rows
 from parrots.training.trainer import Trained, divergence
 
@@ -101,30 +104,50 @@ def train_stacked(
     whole.train()
     optimizer = StackedAdamW(whole, trials)
     curves = [Curves(place) for _ in trials]
-    ended: dict[int, Trained] = {}
     alarms: list[str] = []
-    began = time.perf_counter()
-    for step, each in enumerate(zip(*(shares(trial, examples, place) for trial in trials), strict=True), start=1):
+    going = Resumable(name_of(trials), lambda: optimizer.tensors(whole), curves, place)
+    done = going.state
+    ended = restored(done.arrays, curves)
+    following = zip(*(shares(trial, examples, place, done.examples) for trial in trials), strict=True)
+    for step, each in enumerate(following, start=done.step + 1):
         did = gradients(whole, each, trials[0], place)
         norm_K = optimizer.step(step - 1, skip=ended)
         running = [k for k in range(K) if k not in ended]
         for k in running:
             curves[k].add(did[k], norm_K[k])
         if step % every and step != steps:
+            going.after(step, step * trials[0].training.batch_size, remembered(ended))
             continue
         loss = sum(curves[k].point() for k in running) / len(running)
         alarms += [said for k in running for said in _named(trials[k], curves[k].alarms.said) if said not in alarms]
-        place.progress(Progress(step, steps, K * (trials[0].tokens * step // steps), loss, tuple(alarms)))
+        place.progress(Progress(step, steps, K * (trials[0].tokens * step // steps), loss, tuple(alarms), going.here_s))
         synchronize(place)
-        seconds = (time.perf_counter() - began) / K
+        seconds = going.seconds / K
         for k in running:
             why = divergence(curves[k].losses, trials[k].training)
             if why or step == steps:
                 ended[k] = Trained(why, curves[k].alarms.said, curves[k].points, step, seconds)
         if len(ended) == K:
             break
+        going.after(step, step * trials[0].training.batch_size, remembered(ended))
     unstack(whole, models)
     return [ended[k] for k in range(K)]
+
+
+def name_of(trials: Sequence[Trial]) -> str:
+    """The name of a stack's checkpoints: that of these trials in this order."""
+    return "stack-" + hashlib.sha256("".join(trial.id for trial in trials).encode()).hexdigest()[:16]
+
+
+def remembered(ended: Mapping[int, Trained]) -> dict[str, np.ndarray]:
+    """For a checkpoint, which trials have ended, why, at which step and after how long."""
+    return {"ended": np.array(json.dumps([(k, one.diverged, one.steps, one.seconds) for k, one in ended.items()]))}
+
+
+def restored(arrays: Mapping[str, np.ndarray], curves: Sequence[Curves]) -> dict[int, Trained]:
+    """What `remembered` was told; nothing where there was no checkpoint."""
+    told = json.loads(str(arrays["ended"])) if arrays else []
+    return {k: Trained(why, curves[k].alarms.said, curves[k].points, step, seconds) for k, why, step, seconds in told}
 
 
 def _named(trial: Trial, alarms: Iterable[str]) -> list[str]:
@@ -186,9 +209,15 @@ class StackedAdamW:
         self.trainings = [trial.training for trial in trials]
         self.weights = [weight for weight in whole.parameters() if weight.requires_grad]
         self.slices = by_trial([weight.detach() for weight in self.weights])
-        self.means, self.squares = (by_trial([torch.zeros_like(weight) for weight in self.weights]) for _ in range(2))
-        zero = torch.zeros((), device=self.weights[0].device)
-        self.counts = [[zero.clone() for _ in self.weights] for _ in trials]
+        self.moments = [[torch.zeros_like(weight) for weight in self.weights] for _ in range(2)]
+        self.means, self.squares = map(by_trial, self.moments)
+        self.count_KW = torch.zeros(len(trials), len(self.weights), device=self.weights[0].device)
+        self.counts = [list(count_W.unbind()) for count_W in self.count_KW]
+
+    def tensors(self, whole: Transformer) -> dict[str, Any]:
+        """All that a step changes, for a checkpoint."""
+        moments = {f"{m}.{w}": tensor for m, of_weights in enumerate(self.moments) for w, tensor in enumerate(of_weights)}
+        return {"model": whole.state_dict(), "moments": moments, "counts": self.count_KW}
 
     @torch.no_grad()
     def step(self, step: int, skip: Container[int]) -> Tensor:

@@ -1,7 +1,6 @@
 """One step, one loop: how a trial's weights are found, by one worker or by several, with the same result."""
 
 import math
-import time
 from typing import NamedTuple
 
 import torch
@@ -13,10 +12,12 @@ from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.spec import Training, Trial
 from parrots.tasks.task import Examples
+from parrots.training import fits
 from parrots.training.batches import MicroBatch, Share, shares, split
 from parrots.training.curves import NO_ROUTERS, Curves, Step
 from parrots.training.optim import adamw, lr_at
 from parrots.training.parallel import precision, sum_over_workers, synchronize, whole
+from parrots.training.resume import Resumable, tensors_of
 from parrots.training.routing import auxiliary, cutoffs, entropies, is_balanced, learn_thresholds, rows
 
 
@@ -35,17 +36,21 @@ class Trained(NamedTuple):
 def train(model: Transformer, trial: Trial, examples: Examples, place: Placement) -> Trained:
     """Train `model` in place; its curves have about a hundred points, each the mean over the steps since the last.
 
-    A worker alone that runs out of memory halves its micro-batch and goes on; one of several raises, as the others wait.
+    It goes on from its newest checkpoint. `Stopped` is raised where the placement asks for it, after writing one.
+
+    Out of memory halves the micro-batch, and that is remembered: a worker alone goes on, one of several raises, since the
+    others wait.
     """
     training = trial.training
     optimizer = adamw(model, training)
     every = math.ceil(training.steps / 100)
     curves = Curves(place)
-    micro = min(place.micro_batch or training.batch_size, training.batch_size // place.world)
-    diverged, step = "", 0
-    began = time.perf_counter()
+    micro = fits.known(trial, place)
+    going = Resumable(trial.id, lambda: tensors_of(model, optimizer), [curves], place)
+    done = going.state
+    diverged, step = "", done.step
     model.train()
-    for step, share in enumerate(shares(trial, examples, place), start=1):
+    for step, share in enumerate(shares(trial, examples, place, done.examples), start=done.step + 1):
         for group in optimizer.param_groups:
             group["lr"] = lr_at(training, step - 1)
         did = None
@@ -53,9 +58,12 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
             try:
                 did = gradients(model, share, micro, trial, place)
             except torch.OutOfMemoryError:
-                if place.world > 1 or micro == 1:
+                if micro == 1:
                     raise
                 micro = math.ceil(micro / 2)
+                fits.learn(trial, micro, place)
+                if place.world > 1:
+                    raise
                 optimizer.zero_grad()
         norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm))
         optimizer.step()
@@ -65,11 +73,13 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
         if step % every == 0 or step == training.steps:
             loss = curves.point()
             tokens = trial.tokens * step // training.steps
-            place.progress(Progress(step, training.steps, tokens, loss, curves.alarms.said))
+            place.progress(Progress(step, training.steps, tokens, loss, curves.alarms.said, going.here_s))
             if diverged := divergence(curves.losses, training):
                 break
+        if step < training.steps:
+            going.after(step, step * training.batch_size)
     synchronize(place)
-    return Trained(diverged, curves.alarms.said, curves.points, step, time.perf_counter() - began)
+    return Trained(diverged, curves.alarms.said, curves.points, step, going.seconds)
 
 
 def gradients(model: Transformer, share: Share, micro: int, trial: Trial, place: Placement) -> Step:

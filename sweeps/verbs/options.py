@@ -1,10 +1,15 @@
 """Arguments and options that several verbs take."""
 
+import shlex
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
 from parrots.provenance import cores
+from sweeps.narrow import Narrowing
 
 sweep_argument = click.argument("sweep")
 scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
@@ -17,3 +22,34 @@ results_option = click.option(
     show_default=True,
     help="Folder of records, reports and MLflow's store; also $PARROTS_RESULTS.",
 )
+notify_option = click.option(
+    "--notify", multiple=True, metavar="URL", help="Tell this address (apprise's kind) when it ends, and of repeated failure."
+)
+NARROWING = (
+    click.option("--set", "axes", multiple=True, metavar="AXIS=VALUES", help="An axis takes these values, as lr=1e-2,1e-3."),
+    click.option("--where", multiple=True, metavar="EXPRESSION", help="Cells of which this is true, as 'd_model <= 64'."),
+    click.option("--seeds", default="", metavar="N|LIST", help="So many seeds, from 0; or these, as 0,5."),
+    click.option("--max-trials", type=click.IntRange(min=1), help="The first so many cells."),
+)
+
+
+def narrowing_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb for a part of a sweep: the options that choose it reach the function as one argument, `narrowing`."""
+
+    @wraps(verb)
+    def narrowed(
+        *args: Any, axes: tuple[str, ...], where: tuple[str, ...], seeds: str, max_trials: int | None, **more: Any
+    ) -> Any:
+        return verb(*args, narrowing=Narrowing(axes, where, seeds, max_trials), **more)
+
+    for option in reversed(NARROWING):
+        narrowed = option(narrowed)
+    return narrowed
+
+
+def again(sweep: str, scale: str | None, results: Path, narrowing: Narrowing, verb: str = "run") -> str:
+    """The command line that does this to a part of a sweep."""
+    words = ["parrots", verb, sweep]
+    words += ["--scale", scale] if scale else []
+    words += ["--results", str(results)] if results != Path("results") else []
+    return shlex.join([*words, *narrowing.words()])

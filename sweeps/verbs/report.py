@@ -1,14 +1,14 @@
 """`parrots report`: HTML, Markdown, figures and tables, from records."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sweeps import ledger
 from sweeps.guard import writable
-from sweeps.plan import plan
+from sweeps.plan import plan_of
 from sweeps.say import say
 from sweeps.spec import Sweep, load
 from sweeps.verbs.options import results_option
@@ -34,6 +34,6 @@ def write_report(found: Sequence[Sweep], results: Path) -> "Report":
     asked = []
     for sweep in found:
         cells = sweep.asked(results)
-        planned = plan(cells, ledger.read(results), slots=1).seconds
+        planned = {trial: s for trial, s in plan_of(sweep, results, slots=1).seconds.items() if not math.isnan(s)}
         asked.append(Asked(sweep.name, sweep.title, sweep.claims, [cell.trial.id for cell in cells], sweep.command, planned))
     return write(asked, results)

@@ -1,15 +1,19 @@
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from sweeps import ledger
-from sweeps.plan import START_S, calibration, longest_first, plan, quantities
+from sweeps import calibration, ledger
+from sweeps.cli import main
+from sweeps.plan import START_S, longest_first, plan, timer_here
 from sweeps.spec import find
 
 from ..test_record import record
+from .test_spec import BASE
 
 
 @pytest.fixture(scope="module")
@@ -17,39 +21,39 @@ def cells():
     return find("quickstart", "laptop").cells
 
 
-def test_time_grows_with_everything_that_costs(make_trial):
+@pytest.fixture
+def timer(tmp_path):
+    return timer_here(tmp_path / "none")
+
+
+def test_time_grows_with_everything_that_costs(make_trial, timer):
     base = make_trial()
     longer, wider = make_trial(steps=40), make_trial({"kind": "dense", "d_ff": 64})
-    rates = calibration()
-
-    def took(trial) -> float:
-        return sum(rates[name] * amount for name, amount in quantities(trial).items())
-
-    assert took(longer) == pytest.approx(2 * took(base))
-    assert took(wider) > took(base)
-    assert took(make_trial({"kind": "moe", "d_ff": 16, "n_experts": 4})) > took(base)  # same active size, and dispatch
+    assert timer(longer) == pytest.approx(2 * timer(base))
+    assert timer(wider) > timer(base)
+    assert timer(make_trial({"kind": "moe", "d_ff": 16, "n_experts": 4})) > timer(base)  # same active size, and dispatch
 
 
-def test_the_longest_cells_come_first(cells, tmp_path):
-    made = plan(cells, ledger.read(tmp_path), slots=2)
+def test_the_longest_cells_come_first(cells, tmp_path, timer):
+    made = plan(cells, ledger.read(tmp_path), 2, timer)
     times = [made.seconds[cell.trial.id] for cell in longest_first(cells, made)]
     assert times == sorted(times, reverse=True)
 
 
-def test_slots_share_the_work_and_a_group_takes_as_many_as_it_has_workers(cells, tmp_path):
-    made = plan(cells, ledger.read(tmp_path), slots=2)
+def test_slots_share_the_work_and_a_group_takes_as_many_as_it_has_workers(cells, tmp_path, timer):
+    made = plan(cells, ledger.read(tmp_path), 2, timer)
     assert made.wall_s() == pytest.approx(START_S + sum(made.work(cell) for cell in cells) / 2)
-    assert made.wall_s() > plan(cells, ledger.read(tmp_path), slots=4).wall_s()
+    assert made.wall_s() > plan(cells, ledger.read(tmp_path), 4, timer).wall_s()
 
 
-def test_what_is_done_is_neither_planned_nor_missing_whatever_sweep_asked_for_it(cells, tmp_path):
+def test_what_is_done_is_neither_planned_nor_missing_whatever_sweep_asked_for_it(cells, tmp_path, timer):
     record(cells[0].trial, sweep="another").write(tmp_path)
     record(cells[1].trial, "failed", [], reason="x").write(tmp_path)
     books = ledger.read(tmp_path)
     assert [books.state(cell) for cell in cells[:3]] == ["done", "failed", "missing"]
     assert books.missing(cells) == list(cells[1:])
     assert books.attempts(cells[1].trial.id) == 1
-    assert plan(cells, books, 2).wall_s() < plan(cells, ledger.read(tmp_path / "empty"), 2).wall_s()
+    assert plan(cells, books, 2, timer).wall_s() < plan(cells, ledger.read(tmp_path / "empty"), 2, timer).wall_s()
 
 
 def test_attempts_are_in_order_beyond_nine(cells, tmp_path):
@@ -68,3 +72,90 @@ def test_a_plan_runs_nothing_and_answers_within_two_seconds(tmp_path):
     assert done.stdout.count("d16-E8k2-lr2e-2-s1") == 1
     assert not os.listdir(tmp_path)
     assert took < 10, "a shared machine is given room; it takes 0.4 s"
+
+
+GRID = '''"""Many."""
+from sweeps.spec import Sweep, grid
+BASE = {base!r}
+def sweep(scale):
+    rates = [1e-4 * i for i in range(1, 101)]
+    return Sweep(cells=tuple(grid(BASE, {{"training.lr": rates, "seed": list(range(10))}})))
+'''
+
+
+def test_a_plan_of_a_thousand_cells_imports_neither_torch_nor_ray_nor_what_fits_lines(tmp_path):
+    (tmp_path / "many.py").write_text(GRID.format(base=BASE))
+    code = (
+        "import sys; from sweeps.cli import main; assert main(['plan', 'many.py', '--where', 'lr > 0', '--seeds', '10']) == 0;"
+    )
+    code += "sys.exit(','.join({'torch', 'ray', 'mlflow', 'scipy', 'pandas'} & sys.modules.keys()) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=here())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1000 cells, 0 done" in done.stdout
+
+
+def here() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def said(capsys, *words: str) -> str:
+    assert main(["plan", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_papers_grid_is_told_with_its_trials_flops_and_gpu_hours(capsys):
+    whole = said(capsys, "figure4a", "--scale", "paper", "--device", "h200")
+    assert "1232 cells, 0 done, 1232 to run, 2.77e+19 FLOPs in all" in whole
+    assert "GPU-hours: not calibrated (NVIDIA H200)" in whole
+    assert "466,400,000 steps: each millisecond that one takes is 130 device-hours" in whole
+    assumed = said(capsys, "figure4a", "--scale", "paper", "--device", "h200", "--mfu", "dense=0.4,moe=0.1", "--price", "2")
+    hours, money = re.search(r"([\d,]+) GPU-hours on NVIDIA H200, USD ([\d,.]+) ", assumed).groups()
+    cells = find("figure4a", "paper").cells
+    seconds = sum(cell.trial.flops / 67e12 / (0.1 if cell.trial.model.n_experts > 1 else 0.4) for cell in cells)
+    assert float(hours.replace(",", "")) == pytest.approx(seconds / 3600, rel=0.01)
+    assert float(money.replace(",", "")) == pytest.approx(2 * seconds / 3600, rel=0.01)
+
+
+def test_cells_that_do_not_fit_are_named_with_what_would_make_them(capsys):
+    words = ("figure4a", "--scale", "h200", "--where", "n_experts == 16", "--max-trials", "1", "--device", "h200")
+    assert "does not fit" not in said(capsys, *words)
+    assert "does not fit: micro-batches of 512" in said(capsys, *words, "--device-memory", "2GiB")
+    assert "does not fit: 8 workers, micro-batches of 1 and recomputing" in said(capsys, *words, "--device-memory", "200MB")
+    assert "does not fit: a larger device" in said(capsys, *words, "--device-memory", "1MB")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--device", "abacus"], "--device abacus: one of cpu, a100-40, a100, h100, h200"),
+        (["--device-memory", "much"], "--device-memory much: a size such as 80GiB"),
+        (["--device", "h200", "--mfu", "0.3"], "dense models and mixtures do not share one"),
+        (["--device", "h200", "--mfu", "dense=2,moe=1"], "between 0 and 1, for dense and moe"),
+        (["--device", "h200", "--mfu", "dense=0.3"], "between 0 and 1, for dense and moe"),
+        (["--device", "h200", "--mfu", "dense=x"], "a share of the peak"),
+        (["--device", "cpu", "--mfu", "dense=0.3,moe=0.1"], "the peak of this device is not known"),
+        (["--price", "dear"], "--price dear: US dollars an hour, or a table"),
+        (["--actual"], "no cell of quickstart has been trained to its end by one worker in results"),
+    ],
+)
+def test_what_a_plan_cannot_use_is_one_line(capsys, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "quickstart", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+def test_after_a_run_planned_stands_beside_actual_and_later_plans_go_by_the_records(cells, tmp_path, capsys):
+    dense = [cell.trial for cell in cells if cell.workers == 1 and cell.trial.model.n_experts == 1]
+    for trial in dense:
+        record(trial, hardware="an abacus, 1 threads", train_s=trial.flops / 1e6).write(tmp_path)
+    words = ("quickstart", "--results", str(tmp_path))
+    first = said(capsys, *words, "--actual")
+    assert re.search(r"an abacus, 1 threads +dense float32 +\d+ +- ", first)
+    again = said(capsys, *words, "--actual")
+    assert re.search(r"dense float32 .* 1\.00 ", again)
+    known = calibration.of("an abacus", tmp_path)
+    assert known.seconds(dense[0]) == pytest.approx(dense[0].flops / 1e6, rel=0.01)
+    assert (
+        known.seconds(next(cell.trial for cell in cells if cell.trial.model.n_experts > 1)) is None
+    )  # they never share a rate

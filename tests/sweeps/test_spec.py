@@ -95,7 +95,7 @@ def test_a_sweep_that_was_not_run_is_not_found(tmp_path):
 def test_a_manifest_of_another_format_is_refused(tmp_path):
     path = find("quickstart", "smoke").manifest(tmp_path)
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(ValueError, match=r"manifest.json: format=2: Input should be 1"):
+    with pytest.raises(ValueError, match=r"manifest.json: a manifest of format 2, and this version reads 1"):
         load("quickstart", tmp_path)
 
 

@@ -1,0 +1,61 @@
+"""Why an attempt came to nothing, and how often each reason is worth another attempt within one run."""
+
+import errno
+import traceback
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+import torch
+import torch.distributed as dist
+
+from parrots.placement import Placement
+from parrots.provenance import processor
+from parrots.record import Record
+from parrots.spec import Trial
+
+Failure = Literal["oom", "infrastructure", "bug"]
+"""With diverged, which is a result, the four classes: more memory, another machine, or another program would help."""
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+BUDGET: dict[Failure, int] = {"oom": 1, "infrastructure": 3, "bug": 0}
+"""Further attempts. Out of memory has its one beyond the halved micro-batches, which do not count."""
+
+OF_MACHINES = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE),
+    *(errno.ENETUNREACH, errno.EHOSTUNREACH),
+}
+SAID_BY_MACHINES = ("connection closed by peer", "connection reset", "connection refused", "nccl", "no space left on device")
+SAID_WITHOUT_MEMORY = ("can't allocate memory", "out of memory", "outofmemory")
+
+
+def classify(error: BaseException) -> Failure:
+    """The class of what an attempt raised; a bug is what is left."""
+    said = f"{type(error).__name__}: {error}".lower()
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in SAID_WITHOUT_MEMORY):
+        return "oom"
+    if isinstance(error, (ConnectionError, TimeoutError, dist.DistError)):
+        return "infrastructure"
+    if isinstance(error, OSError) and error.errno in OF_MACHINES:
+        return "infrastructure"
+    return "infrastructure" if any(words in said for words in SAID_BY_MACHINES) else "bug"
+
+
+def of_group(errors: Iterable[BaseException]) -> Failure:
+    """The class of what a group's workers raised: those whose fellow is gone only say so, which counts if nobody says more."""
+    found = {classify(error) for error in errors}
+    return next((kind for kind in ("oom", "bug") if kind in found), "infrastructure")
+
+
+def failure(trial: Trial, error: BaseException, place: Placement, kind: Failure | None = None) -> Record:
+    """The record of an attempt that raised, with the error's last line as its reason's last."""
+    kind = kind or classify(error)
+    reason = "".join(traceback.format_exception(error)).strip()
+    now = datetime.now(UTC)
+    status: Literal["oom", "failed"] = "oom" if kind == "oom" else "failed"
+    return Record(trial, status, [], now, 0.0, hardware(place.device), reason, workers=place.world, failure=kind)
+
+
+def hardware(device: str) -> str:
+    """What computed, as its maker calls it."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"

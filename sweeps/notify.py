@@ -1,0 +1,43 @@
+"""Messages to where somebody looks: mail, chat, a phone, by the addresses of apprise (https://github.com/caronc/apprise)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from parrots.record import path_of
+from parrots.spec import Trial
+
+REPEATED = 2  # attempts of one trial that failed
+
+
+class Teller:
+    """Tells of the end of a sweep, and of trials that fail again and again. ValueError for an address that is none.
+
+    A message that cannot be delivered is no reason to stop: `problem` says so.
+    """
+
+    def __init__(self, sweep: str, urls: Sequence[str] = ()):
+        self.sweep, self.problem = sweep, ""
+        self.to = None
+        if urls:
+            from apprise import Apprise
+
+            self.to = Apprise()
+            for url in urls:
+                if not self.to.add(url):
+                    raise ValueError(f"--notify {url}: no address that apprise knows, such as mailto://, slack:// or json://")
+
+    def attempted(self, trial: Trial, results: Path) -> None:
+        """A trial has ended, well or not."""
+        failed = len(list((results / "failures").glob(f"{trial.id}-*.parquet"))) if self.to else 0
+        if failed >= REPEATED and not path_of(trial.id, results).exists():
+            self.say(f"{trial.task.kind} {trial.name} failed {failed} times", f"`parrots logs {trial.id}` has the reasons")
+
+    def ended(self, states: Mapping[str, int]) -> None:
+        """The sweep has ended, with so many cells in each state."""
+        told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        self.say("ended", f"{told}. `parrots status {self.sweep}` has more")
+
+    def say(self, title: str, text: str) -> None:
+        """Send it to everyone."""
+        if self.to and not self.to.notify(title=f"{self.sweep}: {title}", body=text):
+            self.problem = f"could not deliver to an address of --notify: {title}"

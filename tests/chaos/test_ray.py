@@ -1,0 +1,91 @@
+"""Real kills of a real sweep on Ray: nothing that was finished is lost, and it comes to the numbers of an undisturbed one."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from ..conftest import processes
+from .conftest import Here, kill, wait_for
+
+
+def session(here: Here) -> Path:
+    """Where the Ray that was started from `here` keeps its files; its Tune actors work below."""
+    (raylet, *_) = wait_for(lambda: processes("/", here.results / "tune"))
+    return Path(re.search(r"/tmp/ray/session_[^/]+", Path(f"/proc/{raylet}/cmdline").read_text())[0])
+
+
+def test_a_killed_actor_costs_nothing_but_the_steps_since_its_checkpoint(here, undisturbed):
+    driver = here.start("--scale", "alone")
+    wait_for(here.checkpoints)
+    (victim, *_) = wait_for(lambda: processes("ray::ImplicitFunc", session(here)))
+    kill(victim)
+    code, said = here.finish(driver)
+    assert code == 0, said
+    assert here.values() == undisturbed
+    (failure,) = here.failures()
+    assert (failure["status"], failure["failure"], failure["value"]) == ("failed", "infrastructure", None)
+    assert not here.checkpoints()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_driver_that_ends_early_keeps_what_there_is_and_leaves_nothing_running(here, undisturbed, how):
+    driver = here.start("--scale", "alone")
+    wait_for(lambda: here.records() and here.checkpoints())
+    ours = here.folder, session(here)
+    os.kill(driver.pid, how)
+    code, said = here.finish(driver)
+    if how == signal.SIGTERM:
+        assert code == 130
+        assert said.splitlines()[-1].startswith("stopped; finished records and checkpoints stay")
+        assert "Traceback" not in said
+        assert here.checkpoints()
+    # Ray's own agents outlive a killed driver by a minute; what computes must not
+    wait_for(lambda: not processes("ray::" if how == signal.SIGTERM else "ray::ImplicitFunc", *ours), 60)
+    before = {i: (here.results / "records" / f"{i}.parquet").stat().st_mtime_ns for i in here.records()}
+    assert 1 <= len(before) < 6
+    assert not here.failures()
+    code, said = here.run("--scale", "alone")
+    assert code == 0, said
+    assert here.values() == undisturbed
+    assert {i: (here.results / "records" / f"{i}.parquet").stat().st_mtime_ns for i in before} == before
+
+
+def test_more_groups_than_the_cluster_holds_end_all_the_same_and_a_killed_worker_costs_its_steps(here):
+    """Three cells of two workers on two cores: their drivers never wait for one another's workers."""
+    driver = here.start("--scale", "together", "--slots", "2")
+    wait_for(here.checkpoints)
+    (victim, *_) = wait_for(lambda: processes("ray::RayTrainWorker", session(here)))
+    kill(victim)
+    code, said = here.finish(driver)
+    assert code == 0, said
+    assert len(here.records()) == 3
+    (failure,) = here.failures()
+    assert failure["failure"] == "infrastructure"
+    disturbed = here.values()
+    (here.folder / "again").mkdir()
+    again = Here(here.folder / "again")
+    code, said = again.run("--scale", "together", "--slots", "2")
+    assert code == 0, said
+    assert disturbed == again.values()
+
+
+def test_a_killed_node_costs_the_steps_of_the_cell_that_it_held(here, undisturbed, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {"parrots_driver": 100}})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        driver = here.start("--scale", "alone", "--slots", "2", RAY_ADDRESS=cluster.address)
+        wait_for(here.checkpoints)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        code, said = here.finish(driver)
+        assert code == 0, said
+        assert "left over" not in said
+        assert here.values() == undisturbed
+        assert {one["failure"] for one in here.failures()} == {"infrastructure"}
+    finally:
+        cluster.shutdown()

@@ -1,0 +1,182 @@
+"""A training that is interrupted anywhere ends as if nothing had happened, from its newest checkpoint that is whole."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from parrots.placement import Placement
+from parrots.run import run_stacked, run_trial
+from parrots.training import checkpoint, weights
+from parrots.training.checkpoint import Stopped
+from parrots.training.stacked import name_of
+
+from ..conftest import GRAPHS, MOE, make
+
+TRIALS = {
+    "dense": make(steps=120),
+    "experts": make(MOE, steps=120, balance_group=4, z_loss=1e-3),
+    "three experts": make({**MOE, "n_experts": 3, "n_shared": 1}, steps=120),
+    "experts that choose": make({**MOE, "router": "expert_choice", "renormalize": False}, steps=120),
+    "padding": make(MOE, task=GRAPHS, steps=40, load_balance=0.1),
+}
+
+
+class After:
+    """Says stop after so many steps."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture
+def place(tmp_path) -> Placement:
+    return Placement(tmp_path / "data", tmp_path / "weights").lasting(tmp_path)
+
+
+def measured(record) -> list[tuple]:
+    return [(m.metric, m.step, m.value, m.n) for m in record.measurements]
+
+
+def interrupted(trial, place: Placement, *lengths: int):
+    """The record of a trial that was stopped after so many steps, then so many more, and then left alone."""
+    for steps in lengths:
+        with pytest.raises(Stopped):
+            run_trial(trial, replace(place, stop=After(steps)))
+    return run_trial(trial, place)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_an_interrupted_trial_is_bitwise_the_undisturbed_one(tmp_path, place, name):
+    """7 and 90 steps are no ends of stretches: points of the curves lie on both sides of an interruption."""
+    trial = TRIALS[name]
+    undisturbed = run_trial(trial, replace(place, weights=tmp_path / "undisturbed"))
+    again = interrupted(trial, place, 7, 20)
+    assert measured(again) == measured(undisturbed)
+    files = (weights.path_of(trial.id, tmp_path / folder).read_bytes() for folder in ("undisturbed", "weights"))
+    assert len(set(files)) == 1
+
+
+def test_a_stack_that_was_interrupted_is_bitwise_the_undisturbed_one(place, tmp_path):
+    """One of them diverges before the second interruption."""
+    trials = [make(MOE, steps=120, warmup=0.0, lr=lr, seed=s) for s, lr in enumerate((1e-2, 1e3, 3e-3))]
+    undisturbed = run_stacked(trials, replace(place, weights=None))
+    for steps in (7, 105):
+        with pytest.raises(Stopped):
+            run_stacked(trials, replace(place, stop=After(steps)))
+    assert [path.name for path in checkpoint._all(place.checkpoints / name_of(trials))] == ["7", "112"]
+    again = run_stacked(trials, place)
+    assert [one.status for one in again] == ["done", "diverged", "done"]
+    assert [measured(one) for one in again] == [measured(one) for one in undisturbed]
+    assert [one.reason for one in again] == [one.reason for one in undisturbed]
+
+
+def test_a_cheap_trial_writes_no_checkpoint(place):
+    run_trial(TRIALS["dense"], place)
+    assert not place.checkpoints.exists()
+
+
+def test_the_last_two_checkpoints_are_kept(place):
+    trial = TRIALS["dense"]
+    with pytest.raises(Stopped):
+        run_trial(trial, replace(place, checkpoint_s=0.0, stop=After(100)))
+    steps = [int(path.name) for path in checkpoint._all(place.checkpoints / trial.id)]
+    assert len(steps) == 2
+    assert steps[-1] == 100
+
+
+def tear(at: Path, how: str) -> None:
+    """Damage a checkpoint as a kill, a full disk or a failing one would."""
+    (shard,) = at.glob("*.distcp")
+    if how == "no marker":
+        (at / checkpoint.MARKER).unlink()
+    elif how == "empty marker":
+        (at / checkpoint.MARKER).write_bytes(b"")
+    elif how == "a file too short":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    elif how == "one bit":
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    elif how == "a file gone":
+        (at / checkpoint.CURVES).unlink()
+
+
+@pytest.mark.parametrize("how", ["no marker", "empty marker", "a file too short", "one bit", "a file gone"])
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(place, how):
+    trial = TRIALS["experts"]
+    undisturbed = run_trial(trial, replace(place, checkpoints=None))
+    for steps in (30, 20):
+        with pytest.raises(Stopped):
+            run_trial(trial, replace(place, stop=After(steps)))
+    folder = place.checkpoints / trial.id
+    assert checkpoint.newest(folder, place).name == "50"
+    tear(folder / "50", how)
+    assert checkpoint.newest(folder, place).name == "30"
+    assert measured(run_trial(trial, place)) == measured(undisturbed)
+
+
+def test_with_every_checkpoint_torn_a_trial_begins_anew(place):
+    trial = TRIALS["dense"]
+    undisturbed = run_trial(trial, replace(place, checkpoints=None))
+    with pytest.raises(Stopped):
+        run_trial(trial, replace(place, stop=After(30)))
+    tear(place.checkpoints / trial.id / "30", "one bit")
+    assert measured(run_trial(trial, place)) == measured(undisturbed)
+
+
+def test_a_key_makes_the_checksum_one_that_others_cannot_forge(tmp_path):
+    (tmp_path / "file").write_bytes(b"weights")
+    digests = {checkpoint.digest(tmp_path / "file", key) for key in (None, b"one", b"other")}
+    assert len(digests) == 3
+    (tmp_path / checkpoint.MARKER).write_text(json.dumps({"files": {"file": checkpoint.digest(tmp_path / "file", b"one")}}))
+    assert checkpoint.is_whole(tmp_path, b"one")
+    assert not checkpoint.is_whole(tmp_path, b"other")
+    assert not checkpoint.is_whole(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch):
+    undisturbed = run_trial(TRIALS["dense"], replace(place, checkpoints=None))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.dcp, "save", full)
+    record = run_trial(TRIALS["dense"], replace(place, checkpoint_s=0.0))
+    assert measured(record) == measured(undisturbed)
+    assert "no checkpoint at step 1: [Errno 28] No space left on device" in record.reason
+
+
+def test_training_seconds_count_no_step_twice(place):
+    trial = TRIALS["experts"]
+    with pytest.raises(Stopped):
+        run_trial(trial, replace(place, stop=After(100)))
+    at = place.checkpoints / trial.id / "100" / checkpoint.MARKER
+    before = json.loads(at.read_bytes())["seconds"]
+    record = run_trial(trial, place)
+    assert before < record.train_s < 1.8 * before
+
+
+def test_the_micro_batch_that_fitted_is_remembered(place, monkeypatch):
+    from parrots.training import trainer
+
+    trial, tried, real = TRIALS["dense"], [], trainer.gradients
+
+    def limited(model, share, micro, *rest):
+        tried.append(micro)
+        if micro > 5:
+            raise torch.OutOfMemoryError("no room for more than five")
+        return real(model, share, micro, *rest)
+
+    monkeypatch.setattr(trainer, "gradients", limited)
+    run_trial(trial, place)
+    assert tried[:4] == [20, 10, 5, 5]
+    tried.clear()
+    run_trial(make(steps=120, seed=5, lr=1e-3), place)
+    assert set(tried) == {5}
