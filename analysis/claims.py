@@ -1,13 +1,15 @@
 """What a sweep sets out to decide, declared before there is data, and what the data say of it.
 
 Every claim says that a quantity lies in a region: its 95 % interval inside supports the claim, outside contradicts it,
-anything else leaves it undecided.
+anything else leaves it undecided. A region with two ends is an equivalence and is tested from both (TOST, 5 %), which is to
+say by its 90 % interval. The claims of one sweep are a family: what stands alone has to stand after Holm's correction too.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -27,7 +29,8 @@ Positive = Annotated[float, Field(gt=0)]
 RATES = (0.0, 3.0)  # between which the worth of an inactive parameter is sought
 FEWEST = 5  # configurations; with fewer there is a direction and no verdict
 FEWEST_PAIRS = 3
-RULE = "All of its 95 % interval {region}: supported; none of it: contradicted; else undecided"
+FAMILY = 0.05  # the chance, by Holm (1979), that any of a family's verdicts is wrong
+RULE = "All of its {inside} % interval {region}: supported; none of its 95 % interval: contradicted; else undecided"
 
 
 class Threshold(Frozen):
@@ -84,7 +87,7 @@ class Claim(Frozen):
         said = (
             f"above {low:g}" if high == math.inf else f"below {high:g}" if low == -math.inf else f"within {low:g} and {high:g}"
         )
-        return RULE.format(region=said)
+        return RULE.format(region=said, inside=90 if math.isfinite(low) and math.isfinite(high) else 95)
 
     @property
     def _scale(self) -> str:
@@ -131,7 +134,13 @@ class Predicts(Claim):
             f"{worth(found)}"
         )
         few = found.configurations < FEWEST or found.fewest == 1
-        return Found(found.difference, evidence, few, {self.predictor: found.error, self.rival: found.rival_error})
+        return Found(
+            found.difference,
+            evidence,
+            few,
+            found.configurations,
+            errors={self.predictor: found.error, self.rival: found.rival_error},
+        )
 
 
 class Rate(Claim):
@@ -160,7 +169,9 @@ class Rate(Claim):
         found = compare(runs, self.metric, self.form, "N_active", "N_total")
         evidence = f"{worth(found)} On {found.configurations} configurations, {found.runs} runs."
         few = found.configurations < FEWEST or found.fewest == 1
-        return Found(found.rate, evidence, few, {"N_active": found.error, "N_total": found.rival_error})
+        return Found(
+            found.rate, evidence, few, found.configurations, errors={"N_active": found.error, "N_total": found.rival_error}
+        )
 
 
 class Offset(Claim):
@@ -192,7 +203,8 @@ class Offset(Claim):
             f"At equal {self.at} the MoE lie {found.distance} {self._scale} from the dense models, on "
             f"{found.configurations} configurations, {found.runs} runs."
         )
-        return Found(found.distance, evidence, found.configurations < FEWEST or found.fewest == 1)
+        few = found.configurations < FEWEST or found.fewest == 1
+        return Found(found.distance, evidence, few, found.configurations)
 
 
 class Contrast(Claim):
@@ -228,7 +240,7 @@ class Contrast(Claim):
             f"{self.field} = {self.value} less {self.other}: {found.distance} {self._scale}, over {found.pairs} pairs, "
             f"{found.runs} runs; means {found.mean:.3g} and {found.other_mean:.3g}."
         )
-        return Found(found.distance, evidence, found.pairs < FEWEST_PAIRS)
+        return Found(found.distance, evidence, found.pairs < FEWEST_PAIRS, found.pairs, "pairs")
 
 
 AnyClaim = Annotated[Predicts | Rate | Offset | Contrast, Field(discriminator="kind")]
@@ -256,6 +268,9 @@ class Found:
     """The numbers, in a sentence or two."""
     few: bool
     """Whether there is too little for more than a direction."""
+    cells: int
+    """Configurations or pairs that it stands on."""
+    unit: Literal["configurations", "pairs"] = "configurations"
     errors: dict[str, float] | None = None
     """Left-out error by size, where the claim is about sizes."""
 
@@ -269,6 +284,10 @@ class Decision:
     found: Found | None
     evidence: str
     """The numbers behind the verdict, or why there are none."""
+    more: str = ""
+    """What would decide it, where it is undecided."""
+    family: str = ""
+    """What the correction for several claims says of it."""
 
     @property
     def headline(self) -> str:
@@ -281,19 +300,63 @@ class Decision:
 
 
 def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
-    """The verdict on `claim` from trials at their chosen learning rate."""
+    """The verdict on `claim` alone from trials at their chosen learning rate."""
+    from analysis.power import lacking, more
     from analysis.threshold import runs_of
 
     try:
-        found = claim.examine(runs_of(claim, chosen))
+        runs = runs_of(claim, chosen)
+        found = claim.examine(runs)
     except ValueError as error:
         return Decision(claim, "undecided", None, str(error))
-    return Decision(claim, "direction only" if found.few else verdict(claim, found.interval), found, found.evidence)
+    if found.few:
+        return Decision(claim, "direction only", found, found.evidence, lacking(found))
+    said = verdict(claim, found.interval)
+    return Decision(claim, said, found, found.evidence, more(claim, found, runs) if said == "undecided" else "")
+
+
+def family(claims: Sequence[Claim], chosen: pd.DataFrame) -> list[Decision]:
+    """The verdicts on a sweep's claims together; one that holds alone but not by Holm's rule is undecided."""
+    decisions = [decide(claim, chosen) for claim in claims]
+    tested = [i for i, one in enumerate(decisions) if one.found and one.verdict != "direction only"]
+    alone = [p_value(decisions[i].claim, decisions[i].found.interval) for i in tested]  # type: ignore[union-attr]
+    for i, p, adjusted in zip(tested, alone, holm(alone), strict=True):
+        said = f"p = {p:.2g} alone and {adjusted:.2g} among {len(tested)} claims (Holm)."
+        before = decisions[i]
+        if adjusted >= FAMILY and before.verdict != "undecided":
+            evidence = f"{before.evidence} Alone it would be {before.verdict}; among {len(tested)} claims it is not: {said}"
+            decisions[i] = replace(before, verdict="undecided", evidence=evidence, family=said)
+        else:
+            decisions[i] = replace(before, family=said)
+    return decisions
 
 
 def verdict(claim: Claim, interval: Estimate) -> Verdict:
     """Where an interval lies by the claim's region."""
     low, high = claim.region
-    if low < interval.low and interval.high < high:
+    if _supports(claim, interval) < FAMILY:
         return "supported"
     return "contradicted" if interval.high < low or interval.low > high else "undecided"
+
+
+def p_value(claim: Claim, interval: Estimate) -> float:
+    """The p of the decision nearest at hand: that the quantity lies in the region (TOST where it has two ends), or outside."""
+    low, high = claim.region
+    outside = [interval.beyond(low, False)] if math.isfinite(low) else []
+    outside += [interval.beyond(high, True)] if math.isfinite(high) else []
+    return min(1.0, _supports(claim, interval), 2 * min(outside))
+
+
+def _supports(claim: Claim, interval: Estimate) -> float:
+    low, high = claim.region
+    ends = max(interval.beyond(low, True), interval.beyond(high, False))
+    return ends if math.isfinite(low) and math.isfinite(high) else 2 * ends
+
+
+def holm(alone: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: the smallest times their number, and so on, never falling."""
+    adjusted, highest = [0.0] * len(alone), 0.0
+    for rank, i in enumerate(sorted(range(len(alone)), key=alone.__getitem__)):
+        highest = max(highest, min(1.0, (len(alone) - rank) * alone[i]))
+        adjusted[i] = highest
+    return adjusted

@@ -6,14 +6,15 @@ size, so a split between them would test nothing.
 
 # R runs, K configurations, M resamples
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
 from analysis.claims import RATES
-from analysis.fit import FITS, Points, curve, on_scale
+from analysis.fit import FITS, Points, curve, off, on_scale
 
 GRID = np.linspace(*RATES, 151)
 FEWEST = 3  # configurations with which a line can be left-one-out at all
@@ -26,6 +27,30 @@ class Estimate:
     value: float
     low: float
     high: float
+    draws_M: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """The resamples that it comes from; None for Student's interval."""
+    freedom: float = np.inf
+    """Degrees of Student's t, without resamples."""
+
+    def beyond(self, bound: float, above: bool) -> float:
+        """The one-sided p of "it does not lie above (or below) `bound`"; 0 for a bound at infinity on the other side."""
+        if np.isinf(bound):
+            return 0.0
+        if self.draws_M is not None:
+            against = (self.draws_M <= bound if above else self.draws_M >= bound).sum()
+            return float((1 + against) / (1 + len(self.draws_M)))
+        error = (self.high - self.low) / 2 / student.ppf(0.975, self.freedom)
+        away = (self.value - bound) * (1 if above else -1)
+        return float(student.sf(away / error, self.freedom)) if error else float(away <= 0)
+
+    @property
+    def narrow(self) -> tuple[float, float]:
+        """Its 90 % interval, of which two one-sided tests at 5 % consist."""
+        if self.draws_M is not None:
+            low, high = np.percentile(self.draws_M, [5, 95])
+            return float(low), float(high)
+        half = (self.high - self.low) / 2 * student.ppf(0.95, self.freedom) / student.ppf(0.975, self.freedom)
+        return self.value - half, self.value + half
 
     def __format__(self, spec: str) -> str:
         one = spec or ".3f"
@@ -76,22 +101,43 @@ def compare(frame: pd.DataFrame, metric: str, form: str, predictor: str, rival: 
 
 
 def usable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
-    """The runs whose value the form can take: measured and, for a power of the size, above zero."""
+    """The runs whose value the form can take: measured and, for a power of the size, above zero.
+
+    ValueError if all of them are only known to lie above or below what was tried, or if a share is none.
+    """
     if metric not in frame:
         return frame.iloc[:0]
-    return frame[frame[metric] > 0] if form == "power" else frame[frame[metric].notna()]
+    values = frame[metric]
+    if form == "logistic" and (values > 1).any():
+        raise ValueError(f"{metric} {values.max():g}: a share is between 0 and 1; if this is in per cent, divide it by 100")
+    runs = frame[values > 0] if form == "power" else frame[values.notna()]
+    side = f"{metric}.side"
+    if side in runs and len(runs) and (runs[side] != 0).all():
+        raise ValueError(f"{metric}: all {len(runs)} lie above or below everything that was tried; widen the axis")
+    return runs
 
 
 def points(frame: pd.DataFrame, metric: str, size: str) -> Points:
     """Size and metric of each run."""
-    return Points(*(frame[column].to_numpy(float) for column in (size, metric, f"{metric}.n")))
+    side = frame[f"{metric}.side"].to_numpy(float) if f"{metric}.side" in frame else None
+    x_R, y_R, n_R = (frame[column].to_numpy(float) for column in (size, metric, f"{metric}.n"))
+    return Points(x_R, y_R, n_R, side)
 
 
 def weightings(frame: pd.DataFrame, resamples: int) -> np.ndarray:
-    """(1 + M, R) the runs of `frame` as they are, then resampled among the dense models and among the MoE."""
+    """(1 + M, R) the runs of `frame` as they are, then resampled among the dense models and among the MoE.
+
+    A column `stratum` puts other strata in their place: with each configuration its own, seeds alone are resampled.
+    """
     config_R, _ = pd.factorize(frame["configuration"])
-    stratum_R, _ = pd.factorize(frame["kind"])
-    return np.vstack([np.ones(len(frame)), resample(config_R, stratum_R, resamples)])
+    stratum_R, _ = pd.factorize(frame["stratum"] if "stratum" in frame else frame["kind"])
+    return np.vstack([np.ones(len(frame)), _resampled(tuple(config_R), tuple(stratum_R), resamples)])
+
+
+@lru_cache(maxsize=64)
+def _resampled(config: tuple[int, ...], stratum: tuple[int, ...], resamples: int) -> np.ndarray:
+    """`resample`, which several claims and pictures ask of the same design."""
+    return resample(np.array(config, int), np.array(stratum, int), resamples)
 
 
 def resample(config_R: np.ndarray, stratum_R: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
@@ -122,7 +168,8 @@ def held_out_error(at: Points, form: str, config_R: np.ndarray, w_MR: np.ndarray
     for k in range(config_R.max() + 1):
         out_R = config_R == k
         a_M, b_M = FITS[form](at, w_MR * ~out_R)
-        wrong = curve(form, a_M[:, None], b_M[:, None], at.x_R[out_R]) - truth_R[out_R]
+        side_R = at.side_R[out_R] if at.side_R is not None else None
+        wrong = off(curve(form, a_M[:, None], b_M[:, None], at.x_R[out_R]), truth_R[out_R], side_R)
         squares_M += (w_MR[:, out_R] * wrong**2).sum(1)
     return np.sqrt(squares_M / w_MR.sum(1))
 
@@ -135,14 +182,14 @@ def exchange_rate(frame: pd.DataFrame, metric: str, form: str, w_MR: np.ndarray)
         effective = frame.assign(N_eff=frame["N_active"] + rate * (frame["N_total"] - frame["N_active"]))
         at = points(effective, metric, "N_eff")
         a_M, b_M = FITS[form](at, w_MR)
-        squares.append((w_MR * (curve(form, a_M[:, None], b_M[:, None], at.x_R) - truth_R) ** 2).sum(1))
+        squares.append((w_MR * off(curve(form, a_M[:, None], b_M[:, None], at.x_R), truth_R, at.side_R) ** 2).sum(1))
     return GRID[np.argmin(squares, axis=0)]
 
 
 def estimate(values_M: np.ndarray) -> Estimate:
     """The first value, of the data as they are, with the middle 95 % of the others, of the resamples."""
     low, high = np.percentile(values_M[1:], [2.5, 97.5])
-    return Estimate(float(values_M[0]), float(low), float(high))
+    return Estimate(float(values_M[0]), float(low), float(high), values_M[1:])
 
 
 def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -151,7 +198,10 @@ def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     Columns: label, control, value, control_value, difference, low, high. The 95 % interval is Student's, with the spread
     between seeds pooled over all configurations; nan where no configuration has two seeds.
     """
-    frame = frame[frame[metric].notna()] if metric in frame else frame.iloc[:0]
+    columns = ["label", "control", "value", "control_value", "difference", "low", "high"]
+    if metric not in frame:
+        return pd.DataFrame(columns=columns)
+    frame = frame[frame[metric].notna()]
     groups = frame.groupby("configuration", sort=False)[metric]
     means, counts = groups.mean(), groups.size()
     freedom = len(frame) - len(means)
@@ -167,7 +217,7 @@ def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
             gap = means[key] - means[other]
             row = (moe["label"], about.loc[other, "label"], means[key], means[other], gap, gap - half, gap + half)
             rows.append(row)
-    return pd.DataFrame(rows, columns=["label", "control", "value", "control_value", "difference", "low", "high"])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def band(frame: pd.DataFrame, metric: str, form: str, size: str, x: np.ndarray, resamples: int = 500) -> np.ndarray:

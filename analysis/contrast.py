@@ -12,7 +12,7 @@ from scipy.special import expit
 from scipy.stats import t as student
 
 from analysis.compare import Estimate, estimate, usable, weightings
-from analysis.fit import linear, logit_linear, on_scale
+from analysis.fit import censored, linear, logit_linear, on_scale
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ def offset(frame: pd.DataFrame, metric: str, form: str, at: str, resamples: int 
     design_RP = np.column_stack([np.ones(len(frame)), size_R - size_R.mean(), moe_R])
     w_MR = weightings(frame, resamples)
     y_R = frame[metric].to_numpy(float)
-    if form == "power":
+    side = f"{metric}.side"
+    if form == "power" and side in frame and frame[side].any():
+        distance_M = censored(design_RP, on_scale(form, y_R), frame[side].to_numpy(float), w_MR)[:, 2]
+    elif form == "power":
         distance_M = linear(design_RP, on_scale(form, y_R), w_MR)[:, 2]
     else:
         b_MP = logit_linear(design_RP, y_R, frame[f"{metric}.n"].to_numpy(float), w_MR)
@@ -85,7 +88,8 @@ def contrast(
     gaps = (table[values[0]] - table[values[1]]).to_numpy()
     half = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
     means = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)
-    return Pairs(Estimate(gaps.mean(), gaps.mean() - half, gaps.mean() + half), len(gaps), len(frame), *means)
+    distance = Estimate(gaps.mean(), gaps.mean() - half, gaps.mean() + half, freedom=len(gaps) - 1)
+    return Pairs(distance, len(gaps), len(frame), *means)
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -15,7 +15,7 @@ from parrots.frozen import canonical, one_line
 from parrots.record import STATUSES, evaluations_of, path_of, read
 from parrots.spec import Trial
 
-CURVE = "loss"  # the one metric measured along the way; every other has a single value, at the last step
+CURVE = "loss"  # measured along the way, as are the gradients' norm and the state of the routers; all else at the last step
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 
@@ -81,9 +81,10 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
 
 
 def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
-    """The loss along the way: columns trial_id, step, value."""
+    """What was measured along the way, the loss and the state of the routers: columns trial_id, metric, step, value."""
     rows = read(path for i in trial_ids if (path := path_of(i, results)).exists()).to_pandas()
-    return rows.loc[rows["metric"] == CURVE, ["trial_id", "step", "value"]]
+    along = (rows["metric"] == CURVE) | rows["metric"].str.startswith("router_", na=False)
+    return rows.loc[along, ["trial_id", "metric", "step", "value"]]
 
 
 def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:

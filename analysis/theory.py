@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.report import number, render, save
+from analysis.report import render
+from analysis.report_tables import number
 from analysis.theory_figures import figures
 from parrots.atomic import atomic
 
@@ -38,7 +39,7 @@ def write(parts: Sequence[dict[str, Any]], results: Path, command: str, made_by:
     folder = results / "reports" / "theorems"
     findings = pd.DataFrame([{"title": part["title"], **finding} for part in parts for finding in part["findings"]])
     tables = {name: pd.DataFrame(rows) for part in parts for name, rows in part["tables"].items()}
-    pictures = [{"name": n, "caption": text, "svg": save(figure, n, folder)} for n, text, figure in figures(tables)]
+    pictures = [{"name": p.name, "caption": p.caption, "svg": p.save(folder)} for p in figures(tables)]
     violated = findings[findings["holds"] == "violated"]
     failed = [sentence(row) for row in rows(violated[violated["must"]])]
     broken = [sentence(row) for row in rows(violated[~violated["must"]])]

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis.figures import LOOKS, STYLE, quantity
+from analysis.picture import LOOKS, STYLE, Picture, quantity
 
 # Okabe and Ito (2008), with a mark and a stroke each
 SERIES: tuple[dict[str, Any], ...] = (
@@ -19,11 +18,10 @@ SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "marker": "D", "linestyle": ":"},
 )
 BOUND: dict[str, Any] = {"color": "#444", "linewidth": 1.2}
-Named = tuple[str, str, Figure]
 
 
-def figures(tables: dict[str, pd.DataFrame]) -> Iterator[Named]:
-    """Name, caption and figure, in the order of the report."""
+def figures(tables: dict[str, pd.DataFrame]) -> Iterator[Picture]:
+    """The pictures, in the order of the report."""
     with plt.rc_context(STYLE):
         yield paths(tables["thresholds"], tables["bottleneck"])
         yield matched(tables["matched"])
@@ -34,7 +32,7 @@ def figures(tables: dict[str, pd.DataFrame]) -> Iterator[Named]:
         yield counted(tables["labelings"], tables["growth"])
 
 
-def paths(thresholds: pd.DataFrame, bottleneck: pd.DataFrame) -> Named:
+def paths(thresholds: pd.DataFrame, bottleneck: pd.DataFrame) -> Picture:
     """Theorems 3.3 and 3.2."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     left.plot(thresholds["threshold"], thresholds["wrong"], markersize=6, **SERIES[0])
@@ -59,7 +57,7 @@ def paths(thresholds: pd.DataFrame, bottleneck: pd.DataFrame) -> Named:
         "Right: the share that the best function of the attention's sum still answers wrongly, by width of the embedding; open "
         "marks are those too narrow for theorem 3.2, none of which may reach 0."
     )
-    return "paths", text, figure
+    return Picture("paths", text, figure)
 
 
 def outline(look: dict[str, Any]) -> dict[str, str]:
@@ -67,7 +65,7 @@ def outline(look: dict[str, Any]) -> dict[str, str]:
     return {"edgecolors": look["color"], "marker": look["marker"]}
 
 
-def matched(table: pd.DataFrame) -> Named:
+def matched(table: pd.DataFrame) -> Picture:
     """Corollary 3.4."""
     figure, panel = plt.subplots(figsize=(7.5, 4.2))
     for look, (vertices, some) in zip(SERIES, table.groupby("V"), strict=False):
@@ -89,10 +87,10 @@ def matched(table: pd.DataFrame) -> Named:
         "that begins a line is the dense layer. Arithmetic on counts of the layers as built, constants taken as 1; nothing is "
         "trained."
     )
-    return "matched", text, figure
+    return Picture("matched", text, figure)
 
 
-def spread(table: pd.DataFrame) -> Named:
+def spread(table: pd.DataFrame) -> Picture:
     """Lemmas C.6 to C.8, and the width of C.9."""
     figure, panels = plt.subplots(1, 3, figsize=(12.5, 4))
     line = table.groupby("per_log").first()
@@ -129,10 +127,10 @@ def spread(table: pd.DataFrame) -> Named:
         "Massart; Chernoff), and what the ReLU network makes of them: how many neurons answer to another vector than their "
         "own, and how many labels are wrong. A mark is a draw; the last panel has means over draws."
     )
-    return "spread", text, figure
+    return Picture("spread", text, figure)
 
 
-def experts(table: pd.DataFrame) -> Named:
+def experts(table: pd.DataFrame) -> Picture:
     """Theorems C.11 and 3.5."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4))
     n, width = int(table["n"].iloc[0]), int(table["width"].iloc[0])
@@ -155,10 +153,10 @@ def experts(table: pd.DataFrame) -> Named:
         f"Theorem 3.5: parameters of the random-routed MoE that labels n = {n:,} sequences of width {width}, counted from its "
         "tensors. Every expert is as wide as the one with the largest load."
     )
-    return "experts", text, figure
+    return Picture("experts", text, figure)
 
 
-def loads(table: pd.DataFrame) -> Named:
+def loads(table: pd.DataFrame) -> Picture:
     """The largest load of an expert."""
     widths = list(table["width"].unique())
     figure, panels = plt.subplots(1, len(widths), figsize=(11, 4), sharey=True, squeeze=False)
@@ -185,10 +183,10 @@ def loads(table: pd.DataFrame) -> Named:
         "The largest load of an expert behind a random router, a mark a draw. The bound would hold if each expert had the same "
         "chance; given the router they do not have it."
     )
-    return "loads", text, figure
+    return Picture("loads", text, figure)
 
 
-def bits(table: pd.DataFrame) -> Named:
+def bits(table: pd.DataFrame) -> Picture:
     """The fewest bits."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
     for panel, (name, network) in zip(panels, table.groupby("network", sort=False), strict=True):
@@ -209,10 +207,10 @@ def bits(table: pd.DataFrame) -> Named:
         "Weights and biases rounded to a few bits: wrong labels of n, dense and behind the random router, at several widths. "
         "Dotted: our reading of the theorem's bits."
     )
-    return "bits", text, figure
+    return Picture("bits", text, figure)
 
 
-def counted(labelings: pd.DataFrame, growth: pd.DataFrame) -> Named:
+def counted(labelings: pd.DataFrame, growth: pd.DataFrame) -> Picture:
     """Theorem 3.6."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for look, ((weights, each), some) in zip(SERIES, labelings.groupby(["weights", "bits"]), strict=False):
@@ -232,7 +230,7 @@ def counted(labelings: pd.DataFrame, growth: pd.DataFrame) -> Named:
         "all networks tried; dotted: cW, which none can pass. Right: parameters of what was built beside the fewest that any "
         "dense model of c bits a weight can have."
     )
-    return "counted", text, figure
+    return Picture("counted", text, figure)
 
 
 def lines(panel: Axes, growth: pd.DataFrame) -> None:

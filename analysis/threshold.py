@@ -1,7 +1,7 @@
 """Quantities read off an axis of the grid: the largest book that a model knows, the width that a task needs."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,16 @@ from analysis.contrast import column, field_of
 
 
 def runs_of(claim: Claim, chosen: pd.DataFrame) -> pd.DataFrame:
-    """The runs that a claim is about; with a threshold, a row for each configuration and seed from which it can be read."""
+    """The runs that a claim is about; with a threshold, a row for each configuration and seed.
+
+    What lies above or below all that were tried is written as that bound, with METRIC.side 1 or -1.
+    """
     runs = subject(claim, chosen)
     if claim.threshold is None:
         return runs
     read = readings(runs, claim.threshold)
-    return read[read["censored"] == ""].assign(**{claim.metric: lambda frame: frame["value"], f"{claim.metric}.n": np.nan})
+    value = {claim.metric: read["bound"], f"{claim.metric}.n": np.nan, f"{claim.metric}.side": read["side"]}
+    return read.assign(**value)
 
 
 def subject(claim: Claim, frame: pd.DataFrame) -> pd.DataFrame:
@@ -30,12 +34,11 @@ def subject(claim: Claim, frame: pd.DataFrame) -> pd.DataFrame:
 def readings(runs: pd.DataFrame, threshold: Threshold) -> pd.DataFrame:
     """A row a configuration (but for the axis and what goes along with it) and seed: its value on the axis.
 
-    Columns beside those of `runs`: value; censored, `` or `above N` (reached at the largest tried), `below N` (nowhere);
-    failed_below, how many smaller values missed the target although a larger one reached it: for `largest` these are
-    noise, and the largest stands, as in the paper.
+    Columns beside those of `runs`: the fields of `Reading`. failed_below counts the smaller values that missed the target
+    although a larger one reached it: for `largest` these are noise, and the largest stands, as in the paper.
     """
     if threshold.metric not in runs:
-        return runs.iloc[:0].assign(value=np.nan, censored="", failed_below=0)
+        return runs.iloc[:0].assign(**Reading(np.nan)._asdict())
     runs = runs[runs[threshold.metric].notna()]
     declared = runs["declared"].map(json.loads)
     at = declared.map(lambda one: field_of(one, threshold.axis)).astype(float)
@@ -45,28 +48,44 @@ def readings(runs: pd.DataFrame, threshold: Threshold) -> pd.DataFrame:
     table = []
     for (configuration, _), some in runs.assign(at=at, configuration=rest).groupby(["configuration", "seed"], sort=False):
         each = some.groupby("at").first().sort_index()
-        value, censored, failed_below = read(each.index.to_numpy(), each[threshold.metric].to_numpy(float), threshold)
-        row = each.iloc[-1].to_dict() | {"configuration": configuration}
-        table.append(row | {"value": value, "censored": censored, "failed_below": failed_below})
-    return pd.DataFrame(table, columns=[*runs.columns, "value", "censored", "failed_below"])
+        found = read(each.index.to_numpy(), each[threshold.metric].to_numpy(float), threshold)
+        table.append(each.iloc[-1].to_dict() | {"configuration": configuration} | found._asdict())
+    return pd.DataFrame(table, columns=[*runs.columns, *Reading._fields])
 
 
-def read(at: np.ndarray, score: np.ndarray, threshold: Threshold) -> tuple[float, str, int]:
-    """Value, censoring and misses below it, from scores along an ascending axis."""
+class Reading(NamedTuple):
+    """What was read off an axis."""
+
+    value: float
+    """nan if it lies below all that were tried, or is a crossing beyond them."""
+    censored: str = ""
+    failed_below: int = 0
+    side: int = 0
+    """1 if it lies above `bound`, -1 if below, 0 if it is `bound`."""
+    bound: float = np.nan
+
+
+def read(at: np.ndarray, score: np.ndarray, threshold: Threshold) -> Reading:
+    """The value from scores along an ascending axis."""
     reached = score >= threshold.target
+    above = Reading(np.nan, f"above {at[-1]:g}", 0, 1, float(at[-1]))
+    below = Reading(np.nan, f"below {at[0]:g}", 0, -1, float(at[0]))
     if threshold.reading == "largest":
         if not reached.any():
-            return np.nan, f"below {at[0]:g}", 0
+            return below
         last = int(np.flatnonzero(reached)[-1])
         misses = int((~reached[:last]).sum())
-        return at[last], f"above {at[last]:g}" if last == len(at) - 1 else "", misses
-    if reached.all() or not reached.any():
-        return np.nan, f"below {at[0]:g}" if reached.all() else f"above {at[-1]:g}", 0
+        if last == len(at) - 1:
+            return above._replace(value=float(at[last]), failed_below=misses)
+        return Reading(float(at[last]), "", misses, 0, float(at[last]))
+    if not reached.any():
+        return above
     first = int(np.flatnonzero(reached)[0])
-    if first == 0:  # reached at once, missed later
-        return np.nan, f"below {at[0]:g}", int((~reached).sum())
+    if first == 0:  # reached at once, and maybe missed later
+        return below._replace(failed_below=int((~reached).sum()))
     share = (threshold.target - score[first - 1]) / (score[first] - score[first - 1])
-    return float(np.exp(np.interp(share, [0, 1], np.log(at[first - 1 : first + 1])))), "", int((~reached[first:]).sum())
+    value = float(np.exp(np.interp(share, [0, 1], np.log(at[first - 1 : first + 1]))))
+    return Reading(value, "", int((~reached[first:]).sum()), 0, value)
 
 
 def without(declared: dict[str, Any], names: set[str], prefix: str = "") -> dict[str, Any]:

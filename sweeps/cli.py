@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -27,7 +26,7 @@ from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
-from sweeps.spec import Sweep, find, load
+from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.diff import diff
 from sweeps.verbs.fit import fit
@@ -43,12 +42,10 @@ from sweeps.verbs.options import (
     slots_option,
     sweep_argument,
 )
+from sweeps.verbs.report import report, write_report
 from sweeps.verbs.status import retry, status, stop
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
-
-if TYPE_CHECKING:
-    from analysis.report import Report
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -156,7 +153,7 @@ def run_found(
                 run_manifest.write(found, missing, results, began)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
-            written = write_report(found, results)
+            written = write_report([found], results)
             verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
             mirror.finish(found.name, found.title, verdicts, written.html.parent)
             say(written)
@@ -167,16 +164,6 @@ def run_found(
     if tell.problem:
         out.print(tell.problem)
     return 1 if after.missing(cells) else 0
-
-
-@cli.command()
-@sweep_argument
-@results_option
-def report(sweep: str, results: Path) -> None:
-    """Write the report of SWEEP, as it was last run, from its records: HTML, Markdown, figures and the table drawn."""
-    found = load(sweep, results)
-    writable(results)
-    say(write_report(found, results))
 
 
 @cli.command()
@@ -265,15 +252,7 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
 
 
 cli.add_command(fit)
-
-
-def write_report(found: Sweep, results: Path) -> "Report":
-    """The sweep's report, written."""
-    from analysis.report import write
-
-    return write(
-        found.name, found.title, found.claims, [cell.trial.id for cell in found.asked(results)], results, found.command
-    )
+cli.add_command(report)
 
 
 def interrupt(*_: object) -> None:

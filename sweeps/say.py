@@ -95,7 +95,7 @@ def say_theory(parts: list[dict[str, Any]], results: Path, command: str, made_by
 
 def say(written: "Report") -> None:
     """A report's short table, verdicts and whereabouts."""
-    from analysis.report import number
+    from analysis.report_tables import number
 
     for task, rows in written.cells.groupby("task", sort=False):
         table = Table(title=str(task), title_justify="left", box=None, header_style="bold")
@@ -109,6 +109,8 @@ def say(written: "Report") -> None:
     for decision in written.decisions:
         out.print(decision.headline, style="bold")
         out.print(f"  {decision.evidence}")
+        if decision.more:
+            out.print(f"  {decision.more}")
     out.print(f"report: {written.html}")
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Contrast, Offset, Rate, Threshold, decide
+from analysis.claims import Contrast, Offset, Rate, Threshold, decide, family, holm, p_value, verdict
 from analysis.compare import Estimate
 from analysis.contrast import contrast, offset
+from analysis.fit import censored, linear
 from analysis.threshold import readings
 
 from .test_compare import runs
@@ -150,3 +151,67 @@ def test_sizes_of_a_list_alone_are_read_where_a_list_is_given():
 
 def test_an_estimate_reads_as_value_and_interval():
     assert f"{Estimate(0.5, 0.25, 0.75):.2f}" == "0.50 [0.25, 0.75]"
+
+
+def test_holm_holds_the_least_to_the_strictest_and_never_falls():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_a_claim_that_holds_alone_but_not_in_its_family_is_undecided_and_says_so():
+    """Five pairs whose p is .03: enough alone, not among two."""
+    claim = Contrast(
+        **SHARED,
+        form="logistic",
+        side="above",
+        margin=0.0,
+        field="model.ffn.router",
+        value="hash",
+        other="top_k",
+        matched=("seed",),
+    )
+    frame = routed(0.06, 0.03)
+    assert decide(claim, frame).verdict == "supported"
+    p = p_value(claim, decide(claim, frame).found.interval)
+    count = int(0.05 / p) + 2
+    decisions = family([claim] * count, frame)
+    assert {d.verdict for d in decisions} == {"undecided"}
+    assert "Alone it would be supported" in decisions[0].evidence
+
+
+def test_equivalence_is_two_one_sided_tests():
+    """Of an interval whose 90 % lies within the margins and whose 95 % does not."""
+    claim = offset_claim("power", "equal", 0.1)
+    estimate = Estimate(0.0, -0.11, 0.11)
+    assert max(map(abs, estimate.narrow)) < 0.1
+    assert verdict(claim, estimate) == "supported"
+    assert verdict(claim, Estimate(0.0, -0.13, 0.13)) == "undecided"
+    assert verdict(claim, Estimate(0.2, 0.11, 0.29)) == "contradicted"
+
+
+def test_what_is_only_known_to_lie_beyond_a_bound_bends_a_line_less_than_the_bound_would():
+    """A third of the values are cut off at the largest size tried; the slope is 1."""
+    draw = np.random.default_rng(0)
+    x = np.linspace(0, 1, 60)
+    y = x + draw.normal(0, 0.05, 60)
+    side = (y > 0.66).astype(float)
+    design = np.column_stack([np.ones(60), x])
+    ((_, slope),) = censored(design, np.minimum(y, 0.66), side, np.ones((1, 60)))
+    ((_, naive),) = linear(design, np.minimum(y, 0.66), np.ones((1, 60)))
+    assert slope == pytest.approx(1, abs=0.06)
+    assert naive < 0.85
+
+
+def test_an_undecided_claim_says_what_would_decide_it():
+    frame = runs(1.0, "power", noise=0.15, seeds=2)
+    decision = decide(offset_claim("power", "equal", 0.2), frame)
+    assert decision.verdict == "undecided"
+    assert "configurations" in decision.more
+
+
+def test_per_cent_where_a_share_belongs_is_refused_with_the_remedy():
+    frame = runs(0.0, "logistic")
+    frame["y"] *= 100
+    decision = decide(offset_claim("logistic", "equal", 0.1), frame)
+    assert decision.verdict == "undecided"
+    assert "divide it by 100" in decision.evidence

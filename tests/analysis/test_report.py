@@ -1,9 +1,11 @@
 import re
 
+import pandas as pd
 import pytest
 
 from analysis.claims import Predicts
-from analysis.report import number, write
+from analysis.report import Asked, write
+from analysis.report_tables import number
 from parrots.measurement import Measurement
 
 from ..conftest import MOE
@@ -42,7 +44,7 @@ def results(make_trial, tmp_path):
 @pytest.fixture
 def written(results):
     folder, ids = results
-    return write("mine", "What I asked", [CLAIM], ids, folder, "parrots run mine")
+    return write([Asked("mine", "What I asked", [CLAIM], ids, "parrots run mine")], folder)
 
 
 def test_the_report_states_what_the_data_show(written):
@@ -64,25 +66,71 @@ def test_what_is_missing_is_told_with_its_reason(written):
 
 
 def test_text_from_records_cannot_become_markup(written):
-    assert "<script" not in written.html.read_text()
+    assert "<script>alert" not in written.html.read_text()
 
 
 def test_no_number_is_nan(written):
-    page = re.sub(r"<svg.*?</svg>", "", written.html.read_text(), flags=re.DOTALL)
-    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+    for name in ("report.html", "report.md"):
+        assert not re.search(r"\bnan\b", (written.html.parent / name).read_text(), re.IGNORECASE)
 
 
 def test_a_sweep_without_a_finished_trial_has_no_report(make_trial, tmp_path):
     with pytest.raises(ValueError, match="no finished trial"):
-        write("mine", "t", [CLAIM], [make_trial().id], tmp_path, "c")
+        write([Asked("mine", "t", [CLAIM], [make_trial().id], "c")], tmp_path)
     assert not (tmp_path / "reports").exists()
 
 
 def test_a_report_is_the_same_twice_but_for_its_date(results, written):
     folder, ids = results
     before = (written.html.parent / "memory.svg").read_bytes()
-    write("mine", "What I asked", [CLAIM], ids, folder, "parrots run mine")
+    write([Asked("mine", "What I asked", [CLAIM], ids, "parrots run mine")], folder)
     assert (written.html.parent / "memory.svg").read_bytes() == before
+
+
+def test_every_mark_says_its_trial_and_every_number_drawn_is_in_the_table(results, written):
+    _, ids = results
+    page = written.html.read_text()
+    table = pd.read_csv(written.html.parent / "numbers.csv")
+    drawn = table[(table["figure"] == "memory") & table["trial_id"].notna()]
+    assert set(drawn["trial_id"]) == set(ids[:14])
+    assert all(f"trial {one}" in page for one in drawn["trial_id"])
+    trials = pd.read_csv(written.html.parent / "trials.csv", index_col="trial_id")
+    assert (drawn["y"].to_numpy() == trials.loc[drawn["trial_id"], "memory_bits"].to_numpy()).all()
+    assert table.equals(pd.read_parquet(written.html.parent / "numbers.parquet").assign(**table)[list(table)])
+
+
+def test_the_page_asks_nothing_of_the_network(written):
+    page = re.sub(r'xmlns(:\w+)?="[^"]*"', "", written.html.read_text())
+    assert not re.search(r"""(src|href)=["'](?!#)|@import|fetch\(|url\((?!["']?#)""", page)
+
+
+def test_several_sweeps_share_one_report_that_keeps_them_apart(results):
+    folder, ids = results
+    dense, whole = [
+        Asked(name, f"title {name}", [CLAIM], some, f"parrots run {name}") for name, some in (("a", ids[:8]), ("b", ids))
+    ]
+    written = write([dense, whole], folder)
+    assert written.html.parent.name == "a+b"
+    assert [d.verdict for d in written.decisions] == ["direction only", "supported"]
+    for name in ("report.html", "report.md"):
+        page = (written.html.parent / name).read_text()
+        assert "a: title a" in page
+        assert "parrots run b" in page
+    assert {"a-memory.svg", "b-memory.svg"} <= {path.name for path in written.html.parent.iterdir()}
+
+
+@pytest.mark.parametrize("bits", [None, 0.0], ids=["nothing measured", "nothing held"])
+def test_degenerate_data_leave_words_and_never_nan(make_trial, tmp_path, bits):
+    trials = [make_trial(ffn) for ffn in FFNS]
+    for trial in trials:
+        measured = [Measurement("loss", 20, 2.0, float("nan"), 1)]
+        if bits is not None:
+            measured.append(Measurement("memory_bits", 20, bits, float("nan"), 1))
+        record(trial, measurements=measured).write(tmp_path)
+    written = write([Asked("mine", "t", [CLAIM], [one.id for one in trials], "c")], tmp_path)
+    assert written.decisions[0].verdict == "undecided"
+    for name in ("report.html", "report.md"):
+        assert not re.search(r"\b(nan|inf)\b", (written.html.parent / name).read_text(), re.IGNORECASE)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -58,6 +59,10 @@ def test_the_report_shows_verdicts_and_figures_on_a_desk_and_on_a_phone(here, br
     assert len(figures) >= 2
     assert all(f.is_displayed() and f.size["width"] >= 600 and f.size["height"] > 150 for f in figures)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    mark = browser.find_elements(By.CSS_SELECTOR, "figure svg [data-told]")[0]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", mark)
+    ActionChains(browser).move_to_element(mark).perform()
+    assert re.match("(dense|MoE) d16", browser.find_element(By.CSS_SELECTOR, ".tip").text)
     assert complaints(browser) == []
 
 
