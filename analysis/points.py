@@ -142,6 +142,8 @@ def _weights(frame: pd.DataFrame, response: str, weight: str, law: Law) -> np.nd
         raise ValueError(f"weight {weight!r}; there are {', '.join(WEIGHTS)}")
     if weight == "none":
         return np.ones(len(frame))
+    if weight == "n" and law.errors == "binomial":
+        raise ValueError(f"{law.name} heeds n already: its likelihood is binomial")
     column = f"{response}.{weight}"
     known = _numbers(frame, column)
     if known is None:

@@ -36,6 +36,7 @@ STATES = (*STATUSES, "missing")
 def load(source: str | Path, columns: Mapping[str, str] | None = None, where: str = "") -> pd.DataFrame:
     """The runs in a results folder of ours, or in a CSV, TSV, Parquet or JSONL file.
 
+    Ours at another learning rate than their configuration's best are `missing`, with that reason (see `with_best_lr`).
     columns: our name -> the file's column, or an expression of its columns (`acc / 100`). where: an expression that the runs
     have to meet. ValueError names a column that is not there, with the nearest ones, and a unit that cannot be.
     """
@@ -60,7 +61,7 @@ def _read(source: Path) -> pd.DataFrame:
         ids += sorted({path.stem.rpartition("-")[0] for path in (source / "failures").glob("*.parquet")} - set(ids))
         if not ids:
             raise ValueError(f"{source}: no records in this folder")
-        return table.load(source, ids)
+        return _chosen(table.load(source, ids))
     if not source.exists():
         raise ValueError(f"{source}: no such file or folder")
     reader = READERS.get(source.suffix.lower())
@@ -74,6 +75,16 @@ def _read(source: Path) -> pd.DataFrame:
     if not len(frame):
         raise ValueError(f"{source}: no rows")
     return frame
+
+
+def _chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Our trials, of which those at another learning rate than the chosen one are missing."""
+    status = frame["status"].cat.add_categories(["missing"])
+    if table.CURVE not in frame:
+        return frame.assign(status=status)
+    passed = (status == "done") & ~frame.index.isin(table.with_best_lr(frame).index)
+    reason = frame["reason"].where(~passed, "another learning rate was chosen")
+    return frame.assign(status=status.where(~passed, "missing"), reason=reason)
 
 
 def _made(frame: pd.DataFrame, text: str, about: str) -> pd.Series:

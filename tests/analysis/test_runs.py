@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import analysis
+from parrots.measurement import Measurement
 
 from ..test_record import record
 
@@ -59,6 +60,14 @@ def test_our_own_records_are_such_a_frame(make_trial, tmp_path):
     frame = analysis.load(tmp_path)
     assert frame.loc[good.id, ["N_total", "D", "E", "S"]].tolist() == [good.total.N, frame.loc[good.id, "tokens"], 1, 0]
     assert frame.loc[bad.id, ["status", "reason"]].tolist() == ["oom", "out of memory"]
+
+
+def test_trials_at_another_learning_rate_than_the_chosen_one_are_missing(make_trial, tmp_path):
+    for lr, loss in ((0.1, 3.0), (0.2, 2.0)):
+        record(make_trial(lr=lr), measurements=[Measurement("loss", 20, loss, 0.1, 10)]).write(tmp_path)
+    frame = analysis.load(tmp_path).set_index("lr")
+    assert frame.loc[[0.1, 0.2], "status"].tolist() == ["missing", "done"]
+    assert frame.loc[0.1, "reason"] == "another learning rate was chosen"
 
 
 def test_what_is_missing_is_missing_with_a_reason(runs):
