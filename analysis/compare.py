@@ -81,7 +81,7 @@ def compare(frame: pd.DataFrame, metric: str, form: str, predictor: str, rival: 
 
     ValueError if fewer than three configurations have a value that the form can take.
     """
-    frame = usable(frame, metric, form)
+    frame = decidable(frame, metric, form)
     config_R, _ = pd.factorize(frame["configuration"])
     K = config_R.max(initial=-1) + 1
     if K < FEWEST:
@@ -100,21 +100,26 @@ def compare(frame: pd.DataFrame, metric: str, form: str, predictor: str, rival: 
     )
 
 
-def usable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
-    """The runs whose value the form can take: measured and, for a power of the size, above zero.
+def decidable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
+    """The usable runs, if a fit can go through them.
 
     ValueError if all of them are only known to lie above or below what was tried, or if a share is none.
     """
-    if metric not in frame:
-        return frame.iloc[:0]
-    values = frame[metric]
-    if form == "logistic" and (values > 1).any():
-        raise ValueError(f"{metric} {values.max():g}: a share is between 0 and 1; if this is in per cent, divide it by 100")
-    runs = frame[values > 0] if form == "power" else frame[values.notna()]
+    runs = usable(frame, metric, form)
+    if form == "logistic" and len(runs) and (runs[metric] > 1).any():
+        most = runs[metric].max()
+        raise ValueError(f"{metric} {most:g}: a share is between 0 and 1; if this is in per cent, divide it by 100")
     side = f"{metric}.side"
     if side in runs and len(runs) and (runs[side] != 0).all():
         raise ValueError(f"{metric}: all {len(runs)} lie above or below everything that was tried; widen the axis")
     return runs
+
+
+def usable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
+    """The runs whose value the form can take: measured and, for a power of the size, above zero."""
+    if metric not in frame:
+        return frame.iloc[:0]
+    return frame[frame[metric] > 0] if form == "power" else frame[frame[metric].notna()]
 
 
 def points(frame: pd.DataFrame, metric: str, size: str) -> Points:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import t as student
 
-from analysis.compare import Estimate, estimate, usable, weightings
+from analysis.compare import Estimate, decidable, estimate, weightings
 from analysis.fit import censored, linear, logit_linear, on_scale
 
 
@@ -31,7 +31,7 @@ def offset(frame: pd.DataFrame, metric: str, form: str, at: str, resamples: int 
 
     ValueError unless there are runs of both kinds and more configurations than the lines have parameters.
     """
-    frame = usable(frame, metric, form)
+    frame = decidable(frame, metric, form)
     kinds = frame.groupby("kind")["configuration"].nunique().reindex(["dense", "MoE"]).fillna(0)
     if kinds.min() < 1 or kinds.sum() < 4:
         raise ValueError(
@@ -75,7 +75,7 @@ def contrast(
 
     Runs that agree in all of it are averaged first. ValueError if there are fewer than two pairs.
     """
-    frame = usable(frame, metric, form)
+    frame = decidable(frame, metric, form)
     level = column(frame, field)
     frame = frame.assign(level=level, y=on_scale(form, frame[metric].to_numpy(float)))
     frame = frame[frame["level"].isin(values)]

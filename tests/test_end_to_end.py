@@ -64,7 +64,7 @@ def test_the_cell_of_two_workers_went_through_ray_train_and_gave_what_one_worker
     (cell,) = (cell for cell in find("quickstart", "smoke").cells if cell.workers == 2)
     rows = read([path_of(cell.trial.id, here / "results")]).to_pandas()
     assert (rows["workers"] == 2).all()
-    assert (here / "results" / "train" / cell.trial.id).is_dir()
+    assert (here / "results" / "train" / f"{cell.trial.id}-1").is_dir()
     alone = {(m.metric, m.step): m.value for m in run_trial(cell.trial, Placement(tmp_path)).measurements}
     grouped = {(row.metric, row.step): row.value for row in rows.itertuples()}
     assert grouped == pytest.approx(alone, abs=1e-5)
@@ -73,7 +73,7 @@ def test_the_cell_of_two_workers_went_through_ray_train_and_gave_what_one_worker
 def test_the_terminal_tells_how_far_it_is_the_verdicts_and_the_report(first):
     said = first.stdout
     assert re.search(r"12 cells, 0 done, 12 to run in about .* on \d+ slots", said)
-    assert re.search(r"12 done, 0 running, 0 left \| [\d,]+ tokens/s \| 0 s left", said)
+    assert re.search(r"12 done, 0 running, 0 left \| [\d,]+ tokens/s \| \d+% utilised \| 0 s left", said)
     assert "memory follows total parameters: " in said
     assert "reasoning follows active parameters: " in said
     assert "d16-E4k2" in said

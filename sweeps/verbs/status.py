@@ -144,5 +144,5 @@ def stop(results: Path, wait: float) -> int:
             out.print(f"process {at_work.pid} has not ended after {wait:.0f} s; it was asked to")
             return 1
         time.sleep(0.1)
-    out.print("stopped; finished records stay, and the next `parrots run` goes on from here")
+    out.print("stopped; finished records and checkpoints stay, and the next `parrots run` goes on from here")
     return 0

@@ -3,12 +3,12 @@ import re
 import pandas as pd
 import pytest
 
-from analysis.claims import Predicts
+from analysis.claims import Predicts, Threshold
 from analysis.report import Asked, write
 from analysis.report_tables import number
 from parrots.measurement import Measurement
 
-from ..conftest import MOE
+from ..conftest import BOOK, MOE
 from ..test_record import record
 
 CLAIM = Predicts(
@@ -131,6 +131,21 @@ def test_degenerate_data_leave_words_and_never_nan(make_trial, tmp_path, bits):
     assert written.decisions[0].verdict == "undecided"
     for name in ("report.html", "report.md"):
         assert not re.search(r"\b(nan|inf)\b", (written.html.parent / name).read_text(), re.IGNORECASE)
+
+
+def test_thresholds_that_no_trial_reached_leave_an_undecided_claim_and_its_report(make_trial, tmp_path):
+    trials = [make_trial(ffn, task={**BOOK, "n_entries": entries}) for ffn in FFNS for entries in (40, 80)]
+    for trial in trials:
+        record(trial, measurements=[Measurement("loss", 20, 2.0, 0.1, 5), Measurement("exact_match", 20, 0.1, 0.01, 60)]).write(
+            tmp_path
+        )
+    known = Threshold(axis="task.n_entries", metric="exact_match", target=0.5)
+    claim = CLAIM.model_copy(update={"metric": "entries_50", "threshold": known})
+    written = write([Asked("mine", "t", [claim], [one.id for one in trials], "c")], tmp_path)
+    (decision,) = written.decisions
+    assert decision.verdict == "undecided"
+    assert "all 7 lie above or below everything that was tried" in written.html.read_text()
+    assert [path.name for path in written.html.parent.glob("mem*.svg")] == ["memory.svg"]
 
 
 @pytest.mark.parametrize(

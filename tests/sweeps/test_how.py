@@ -68,7 +68,7 @@ def test_money_without_a_price_is_bad_input(capsys, tmp_path):
     prices.write_text('{"date": "2026-11-24", "source": "nobody", "per_device_hour": {}}')
     code = main(["run", "quickstart", "--results", str(tmp_path / "r"), "--max-cost", "5", "--price", str(prices)])
     assert code == 2
-    assert "no price of a" in capsys.readouterr().err
+    assert "no price of" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 
