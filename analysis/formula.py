@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import sympy
 
-from analysis.expressions import Expression
 from analysis.laws import Errors, Law
+from parrots.expressions import Expression
 
 FUNCTIONS = {"log": sympy.log, "log10": lambda x: sympy.log(x) / sympy.log(10), "exp": sympy.exp, "sqrt": sympy.sqrt}
 TO_SCALE: Mapping[Errors, Callable[[np.ndarray], np.ndarray]] = {"log": np.log, "log10": np.log10, "binomial": np.asarray}
@@ -90,8 +90,8 @@ def _of(law: Law, parameters: Mapping[str, sympy.Expr], x: Sequence[sympy.Symbol
     for (name, about), one in zip(law.variables.items(), x, strict=True):
         values[name] = one if about.may_be_zero else sympy.exp(one)
     for name, text in law.let.items():
-        values[name] = Expression(text)(values, FUNCTIONS)
-    return sympy.sympify(Expression(law.formula)(values, FUNCTIONS))
+        values[name] = Expression(text, FUNCTIONS)(values)
+    return sympy.sympify(Expression(law.formula, FUNCTIONS)(values))
 
 
 def linear_part(law: Law) -> Callable[..., list[Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import table
-from analysis.expressions import Expression
+from parrots.expressions import Expression
 from parrots.record import STATUSES
 
 READERS = {
@@ -92,7 +92,7 @@ def _made(frame: pd.DataFrame, text: str, about: str) -> pd.Series:
     if text in frame:
         return frame[text]
     try:
-        expression = Expression(text)
+        expression = Expression(text, FUNCTIONS)
     except ValueError as error:
         raise ValueError(
             f"{about}: {error}" if set(text) & set("()[]+*/=<>") else f"{about}: {no_column(text, frame)}"
@@ -100,7 +100,7 @@ def _made(frame: pd.DataFrame, text: str, about: str) -> pd.Series:
     known = {name: frame[name] for name in expression.names if name in frame}
     if missing := [name for name in expression.names if name not in known]:
         raise ValueError(f"{about}: {no_column(missing[0], frame)}")
-    value = expression(known, FUNCTIONS)
+    value = expression(known)
     return value if isinstance(value, pd.Series) else pd.Series(value, index=frame.index)
 
 
@@ -109,7 +109,7 @@ def _met(frame: pd.DataFrame, where: str) -> pd.Series:
     if met.dtype != bool:
         raise ValueError(f"--filter {where!r} is neither true nor false for a run; compare something")
     if not met.any():
-        parts = [f"{name} is {_some(frame[name])}" for name in Expression(where).names]
+        parts = [f"{name} is {_some(frame[name])}" for name in Expression(where, FUNCTIONS).names]
         raise ValueError(f"--filter {where!r} leaves none of {len(frame)} runs; {'; '.join(parts)}")
     return met
 
@@ -134,7 +134,7 @@ def derive(frame: pd.DataFrame) -> list[str]:
     said = []
     for name, ways in DERIVED.items():
         for way in ways:
-            names = Expression(way).names
+            names = Expression(way, FUNCTIONS).names
             if name in frame or not set(names) <= set(frame.columns) or not all(map(_numeric, (frame[one] for one in names))):
                 continue
             frame[name] = _made(frame, way, name)

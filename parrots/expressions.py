@@ -1,24 +1,37 @@
-"""Expressions that people type, as in `--where 'd_model <= 64 and lr in (1e-2, 1e-3)'`: read, checked and never run as Python.
+"""The one small language of what people type about trials and tables: `--where`, filters, derived axes, formulas of laws.
 
-Names stand for the values of a mapping; a dot belongs to the name, so `training.lr` is one. Anything else that Python can
-say (calls, subscripts, comprehensions) is refused before a value is looked at, and arithmetic is that of numbers, so an
-expression takes no longer than its length.
+Python's own syntax, read by `ast` and walked here; nothing is ever passed to `eval`. Names stand for the values of a mapping; a
+dot belongs to the name, so `training.lr` is one, and `col("Model Size")` is a name that is no identifier. Whatever else
+Python can say is refused before a value is looked at. A value may be a number, a string, a column of either or a symbol.
 """
 
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from numbers import Real
 from typing import Any
 
-LONGEST = 2000
+LONGEST = 2000  # characters: nothing that a person writes is longer, and the parser's own stack is never reached
 ALLOWED = "names, numbers, strings, comparisons, in, and, or, not, + - * / // % **"
 """What an expression is made of."""
 
 
-def _power(a: float, b: float) -> float:
-    return math.pow(a, b)  # of floats: 9 ** 9 ** 9 overflows and is told, where integers would fill the memory
+def _power(a: Any, b: Any) -> Any:
+    if isinstance(a, Real) and isinstance(b, Real):
+        return math.pow(a, b)  # of floats: 9 ** 9 ** 9 overflows and is told, where integers would fill the memory
+    return a**b
+
+
+def _in(value: Any, listed: Any) -> Any:
+    if hasattr(listed, "dtype"):
+        raise TypeError("`in` a column; name the values in [...]")
+    return value.isin(listed) if hasattr(value, "isin") else value in listed
+
+
+def _is(value: Any, none: None) -> Any:
+    return value.isna() if hasattr(value, "isna") else value is none
 
 
 ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
@@ -32,17 +45,17 @@ ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], bool]] = {
+COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-    ast.Is: lambda a, b: a is b,
-    ast.IsNot: lambda a, b: a is not b,
+    ast.In: _in,
+    ast.NotIn: lambda value, listed: _not(_in(value, listed)),
+    ast.Is: _is,
+    ast.IsNot: lambda value, none: _not(_is(value, none)),
 }
 SAID = {
     ast.Call: "a call",
@@ -53,6 +66,7 @@ SAID = {
     ast.NamedExpr: "an assignment",
     ast.Attribute: "a dot behind anything but a name",
     ast.Dict: "a dict",
+    ast.Starred: "a star",
     ast.ListComp: "a comprehension",
     ast.GeneratorExp: "a comprehension",
     ast.SetComp: "a comprehension",
@@ -63,16 +77,18 @@ SAID = {
 class Expression:
     """A checked expression, a function of a mapping.
 
-    names: those that it needs. ValueError says in a line what is not allowed, or what went wrong with which values.
+    names: those that it needs, each once, in the order in which they stand. functions: the only ones that it may call.
+    ValueError says in a line what is not allowed, or what went wrong with which values.
     """
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, functions: Mapping[str, Callable[..., Any]] | None = None):
         self.text = text
+        self.functions = functions or {}
         if len(text) > LONGEST:
             raise ValueError(f"expression {text[:40]!r}...: {len(text):,} characters; at most {LONGEST:,}")
         try:
             self.tree = ast.parse(text.strip(), mode="eval").body
-            self.names = frozenset(self._names(self.tree))
+            self.names = list(dict.fromkeys(self._names(self.tree)))
         except SyntaxError as error:
             raise ValueError(f"expression {text!r}: {error.msg} at character {error.offset}") from error
         except (RecursionError, MemoryError) as error:
@@ -80,12 +96,14 @@ class Expression:
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The value for these values of its names."""
-        if unknown := self.names - values.keys():
-            raise ValueError(f"expression {self.text!r}: no name {min(unknown)!r}; there are {', '.join(sorted(values))}")
+        if unknown := [name for name in self.names if name not in values]:
+            there = ", ".join(sorted(map(str, values.keys())))
+            raise ValueError(f"expression {self.text!r}: no name {unknown[0]!r}; there are {there}")
         try:
             return self._value(self.tree, values)
         except (TypeError, ArithmeticError, ValueError) as error:
-            given = ", ".join(f"{name}={values[name]!r}" for name in sorted(self.names))
+            scalars = [name for name in sorted(self.names) if isinstance(values[name], (Real, str, type(None)))]
+            given = ", ".join(f"{name}={values[name]!r}" for name in scalars)
             raise ValueError(f"expression {self.text!r}: {error}" + (f" where {given}" if given else "")) from error
 
     def holds(self, values: Mapping[str, Any]) -> bool:
@@ -95,66 +113,113 @@ class Expression:
             raise ValueError(f"expression {self.text!r}: is {found!r}, neither true nor false")
         return found
 
-    def _names(self, node: ast.expr) -> list[str]:
-        """The names in a tree of what is allowed."""
-        if name := _dotted(node):
-            return [name]
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float, str, type(None))):
-            return []
-        known = (
-            isinstance(node, (ast.BoolOp, ast.Tuple, ast.List, ast.Set))
-            or (isinstance(node, ast.Compare) and all(type(op) in COMPARISONS for op in node.ops))
-            or (isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC)
-            or (isinstance(node, ast.UnaryOp) and (isinstance(node.op, ast.Not) or type(node.op) in ARITHMETIC))
-        )
-        if not known:
-            where = ast.get_source_segment(self.text.strip(), node) or self.text
-            said = SAID.get(type(node), "this")
-            raise ValueError(f"expression {self.text!r}: {said} is not allowed ({where}); there are {ALLOWED}")
-        return [name for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr) for name in self._names(child)]
+    def _names(self, node: ast.expr) -> Iterator[str]:
+        """The names in a tree; ValueError at the first thing that is not of the language."""
+        if name := _name(node):
+            yield name
+            return
+        match node:
+            case ast.Constant(value=int() | float() | str() | None):
+                inner: list[ast.expr] = []
+            case ast.BoolOp(values=inner) | ast.Tuple(elts=inner) | ast.List(elts=inner) | ast.Set(elts=inner):
+                pass
+            case ast.Compare(ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
+                inner = [node.left]
+            case ast.Compare(ops=ops) if not any(isinstance(op, (ast.Is, ast.IsNot)) for op in ops):
+                inner = [node.left, *node.comparators]
+            case ast.BinOp(op=op) if type(op) in ARITHMETIC:
+                inner = [node.left, node.right]
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not()):
+                inner = [node.operand]
+            case ast.Call(func=ast.Name(id=function), keywords=[]) if function in self.functions:
+                inner = node.args
+            case _:
+                where = ast.get_source_segment(self.text.strip(), node) or self.text
+                said = SAID.get(type(node), "this")
+                also = f", {', '.join(sorted(self.functions))}" if self.functions else ""
+                raise ValueError(f"expression {self.text!r}: {said} is not allowed ({where}); there are {ALLOWED}{also}")
+        for one in inner:
+            yield from self._names(one)
 
     def _value(self, node: ast.expr, values: Mapping[str, Any]) -> Any:
-        if name := _dotted(node):
-            return values[name]
-        if isinstance(node, ast.Compare):
-            return self._compared(node, values)
-        if isinstance(node, ast.BoolOp):
-            whole = all if isinstance(node.op, ast.And) else any
-            return whole(_truth(self._value(one, values)) for one in node.values)
-        below = [self._value(one, values) for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr)]
-        if isinstance(node, (ast.UnaryOp, ast.BinOp)):
-            if isinstance(node.op, ast.Not):
-                return not _truth(below[0])
-            return ARITHMETIC[type(node.op)](*map(_number, below))
-        return node.value if isinstance(node, ast.Constant) else tuple(below)
+        of = partial(self._value, values=values)
+        found: Any
+        match node:
+            case _ if name := _name(node):
+                found = values[name]
+            case ast.BoolOp():
+                found = _all((_truth(of(one)) for one in node.values), isinstance(node.op, ast.And))
+            case ast.Compare():
+                found = _all(_compared(node, of), True)
+            case ast.UnaryOp(op=ast.Not()):
+                found = _not(_truth(of(node.operand)))
+            case ast.UnaryOp():
+                found = ARITHMETIC[type(node.op)](_number(of(node.operand)))
+            case ast.BinOp():
+                found = ARITHMETIC[type(node.op)](_number(of(node.left)), _number(of(node.right)))
+            case ast.Call(func=ast.Name(id=function)):
+                found = self.functions[function](*map(of, node.args))
+            case ast.Tuple() | ast.List() | ast.Set():
+                found = tuple(map(of, node.elts))
+            case ast.Constant():
+                found = node.value
+            case _:
+                raise AssertionError(ast.dump(node))  # _names let through what is not walked here
+        return found
 
-    def _compared(self, node: ast.Compare, values: Mapping[str, Any]) -> bool:
-        """Left to right, as in a < b < c, until one does not hold."""
-        left = self._value(node.left, values)
-        for op, other in zip(node.ops, node.comparators, strict=True):
-            right = self._value(other, values)
-            if not COMPARISONS[type(op)](left, right):
-                return False
-            left = right
-        return True
 
-
-def _dotted(node: ast.expr) -> str:
-    """`a.b.c` of a name and its attributes; nothing for a dot behind anything else."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and (before := _dotted(node.value)):
-        return f"{before}.{node.attr}"
+def _name(node: ast.expr) -> str:
+    """`a.b.c` of a name and its attributes, or what stands in `col("...")`; nothing for anything else."""
+    match node:
+        case ast.Name():
+            return node.id
+        case ast.Attribute() if before := _dotted(node.value):
+            return f"{before}.{node.attr}"
+        case ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=str(name))], keywords=[]):
+            return name
     return ""
 
 
+def _dotted(node: ast.expr) -> str:
+    return _name(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+
+
+def _compared(node: ast.Compare, of: Callable[[ast.expr], Any]) -> Iterator[Any]:
+    """Each comparison of a chain such as a < b < c, left to right."""
+    left = of(node.left)
+    for op, other in zip(node.ops, node.comparators, strict=True):
+        right = of(other)
+        found = COMPARISONS[type(op)](left, right)
+        yield found if getattr(found, "ndim", 0) else bool(found)
+        left = right
+
+
+def _all(truths: Iterator[Any], wanted: bool) -> Any:
+    """All of them joined by `and` if `wanted`, by `or` if not; what follows is not looked at once the answer is known."""
+    both = operator.and_ if wanted else operator.or_
+    joined: Any = wanted
+    for one in truths:
+        if one is not wanted:
+            joined = one if joined is wanted else both(joined, one)
+        if joined is (not wanted):
+            break
+    return joined
+
+
 def _number(value: Any) -> Any:
-    if not isinstance(value, Real):
-        raise ValueError(f"{value!r} is not a number")
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if value is None or isinstance(value, (str, tuple)) or kind not in "biuf":
+        raise TypeError(
+            f"{value!r} is not a number" if not hasattr(value, "dtype") else "a column of text is not one of numbers"
+        )
     return value
 
 
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value
+def _truth(value: Any) -> Any:
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "boolean"):
+        return value
+    raise TypeError(f"{'a column of numbers' if hasattr(value, 'dtype') else repr(value)} is neither true nor false")
+
+
+def _not(value: Any) -> Any:
+    return not value if isinstance(value, bool) else ~value

@@ -15,44 +15,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from parrots.evaluation.accuracy import answer, score
-from parrots.failures import BUDGET, classify, failure, hardware
+from parrots.execution import endeavour, side_by_side
+from parrots.failures import hardware
 from parrots.frozen import one_line
-from parrots.measurement import Measurement
 from parrots.models import megablocks_backend
 from parrots.models.moe import AUTO, BACKENDS, MEGABLOCKS
-from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
-from parrots.record import Record, evaluation_path, is_done, path_of
-from parrots.spec import Cell, Evaluation, Trial
-from parrots.tasks.store import load
-from parrots.training import checkpoint, weights
+from parrots.record import Record, is_done
+from parrots.spec import Cell, Trial
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import precision, prepare, sum_over_workers
-from parrots.training.stacked import groups, name_of, train_stacked
-from parrots.training.trainer import Trained, train
-
-AGAIN_S = 0.5  # before the first further attempt; then twice as long each
-
-
-def run_trial(trial: Trial, place: Placement) -> Record:
-    """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
-    began, started = time.perf_counter(), datetime.now(UTC)
-    examples = load(trial.task, "train", place.data)
-    model = initial(trial, place)
-    prepare(model, place)
-    trained = train(model, trial, examples, place)
-    return scored(trial, model, trained, started, time.perf_counter() - began, place)
+from parrots.training.parallel import sum_over_workers
+from parrots.training.stacked import groups
 
 
 class Interrupt:
@@ -70,164 +50,6 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
-    """The records of `run_trial` for trials of one shape, trained side by side; seconds of training are each one's share."""
-    began, started = time.perf_counter(), datetime.now(UTC)
-    examples = load(trials[0].task, "train", place.data)
-    models = [initial(trial, place) for trial in trials]
-    each = train_stacked(models, trials, examples, place)
-    share_s = (time.perf_counter() - began) / len(trials)
-    records = [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
-    return [replace(record, stacked=len(trials)) for record in records]
-
-
-def initial(trial: Trial, place: Placement) -> Transformer:
-    """The model before training, on the device."""
-    task = trial.task
-    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
-    model.initialize(trial.seed)
-    return model.to(place.device)
-
-
-def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
-    """What is left to do after training: its own evaluation, the weights, the record. before_s: what the trial took so far."""
-    began, measurements = time.perf_counter(), trained.curves
-    if not trained.diverged:
-        measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
-    if place.weights and not trained.diverged:
-        weights.keep(model, weights.path_of(trial.id, place.weights), place)
-    return Record(
-        trial,
-        "diverged" if trained.diverged else "done",
-        measurements,
-        started,
-        wall_s=before_s + time.perf_counter() - began,
-        hardware=hardware(place.device),
-        reason="\n".join(filter(None, (trained.diverged, *trained.alarms))),
-        workers=place.world,
-        steps=trained.steps,
-        train_s=trained.seconds,
-    )
-
-
-def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, place: Placement) -> list[Measurement]:
-    """What trained weights score on an evaluation's examples."""
-    examples = load(asked.task, asked.split, place.data)
-    examples = examples.take(slice(asked.at_most))
-    model.eval()
-    with precision(trial.training, place):
-        scores = score(model, examples, place, asked.task.routed)
-        if asked.task.decoded:
-            stop = asked.task.vocabulary.index("<eos>")
-            scores = scores._replace(decoded_NS=answer(model, examples, asked.task.decoded, stop, place))
-    return asked.task.measure(examples, scores, step)
-
-
-def evaluate(trial: Trial, asked: Evaluation, place: Placement) -> Record:
-    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError if it kept none."""
-    began, started = time.perf_counter(), datetime.now(UTC)
-    assert place.weights is not None
-    kept = weights.path_of(trial.id, place.weights)
-    if not kept.exists():
-        raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
-    model = weights.load(trial, kept).to(place.device)
-    measured = examine(model, trial, asked, trial.training.steps, place)
-    wall_s = time.perf_counter() - began
-    return Record(
-        trial, "done", measured, started, wall_s, hardware(place.device), steps=trial.training.steps, evaluation=asked
-    )
-
-
-def finish(
-    cell: Cell, results: Path, place: Placement, about: Mapping[str, Any], record: Record | None = None
-) -> Record | None:
-    """Train the cell's trial unless it has its record, then evaluate what has none; each is written as soon as it is there.
-
-    about: fields of the records, such as the sweep's name. record: the trial's new one, if it was trained beside others and is
-    written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
-    """
-    trial = cell.trial
-    if is_done(cell, results):
-        return record
-    if not path_of(trial.id, results).exists():
-        record = replace(run_trial(trial, place), **about)
-        if place.rank == 0:
-            record.write(results)
-            forget(trial.id, place)
-    if place.rank == 0 and (not record or record.status == "done"):
-        alone = replace(place, world=1)
-        for asked in cell.evaluations:
-            if not evaluation_path(asked.of(trial), results).exists():
-                replace(evaluate(trial, asked, alone), **about).write(results)
-    return record
-
-
-def endeavour(
-    cell: Cell, results: Path, place: Placement, sweep: str, record: Record | None = None, early_stop: str = ""
-) -> Record | None:
-    """`finish`, and again as often as the class of its failure allows; each failed attempt leaves a record of its own.
-
-    `Stopped` passes. Workers of a group do not try again by themselves: without one of them there is no group.
-    """
-    left = dict(BUDGET)
-    while True:
-        told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
-        try:
-            return finish(cell, results, place, told, record)
-        except Stopped:
-            raise
-        except Exception as error:
-            lost = replace(failure(cell.trial, error, place), **told)
-            if place.rank == 0:
-                write_failure(lost, results)
-            kind = classify(error)
-            if place.world > 1 or not left[kind]:
-                return lost
-            left[kind] -= 1
-            time.sleep(AGAIN_S * 2 ** (BUDGET[kind] - left[kind] - 1))
-
-
-def write_failure(record: Record, results: Path) -> None:
-    """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
-    try:
-        record.write(results)
-    except OSError as error:
-        print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
-
-
-def forget(name: str, place: Placement) -> None:
-    """Remove the checkpoints of what has its record."""
-    if place.checkpoints:
-        checkpoint.drop(place.checkpoints / name)
-
-
-def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
-    """Train together those of a stack that have no record; returns what is written, by trial_id.
-
-    Nothing where there is one, or where they fail: then each is run alone, so that only what fails alone has failed.
-    """
-    todo = list({trial.id: trial for trial in stack if not path_of(trial.id, results).exists()}.values())
-    if len(todo) < 2:
-        return {}
-    try:
-        records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
-        for record in records:
-            record.write(results)
-    except Stopped:
-        raise
-    except Exception as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
-        return {}
-    forget(name_of(todo), place)
-    return {record.trial.id: record for record in records}
-
-
-def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
-    """What a record says of its execution: for which sweep, and which attempt it is."""
-    return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
 
 
 def read_cells(path: Path) -> list[Cell]:

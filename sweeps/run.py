@@ -1,6 +1,6 @@
 """Run the missing cells of a sweep on Ray: Tune drives, Train shards.
 
-Two lanes, one training loop behind them (`parrots.run.run_trial`). A cell for one worker runs inside a reused Tune actor,
+Two lanes, one training loop behind them (`parrots.execution.run_trial`). A cell for one worker runs inside a reused Tune actor,
 0.1 to 0.3 CPU-seconds a trial beside 21 for a worker group; a cell for several goes through a Train worker group (FSDP).
 What a cell leaves is its record, written by the worker that made it; Tune's own results are for its command line.
 """
@@ -34,10 +34,10 @@ from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 
+from parrots.execution import about, write_failure
 from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.placement import Placement
 from parrots.record import Record
-from parrots.run import about, write_failure
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import stopping

@@ -15,10 +15,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from parrots.execution import about, endeavour, finish, side_by_side, write_failure
 from parrots.failures import BUDGET, classify, failure, of_group
 from parrots.placement import Placement, Progress
 from parrots.record import Record, path_of, read
-from parrots.run import about, endeavour, finish, side_by_side, write_failure
 from parrots.spec import Cell
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
 from parrots.record import path_of, read
-from parrots.run import run_trial
 from sweeps import run_manifest
 from sweeps.search import reached_in
 from sweeps.spec import find

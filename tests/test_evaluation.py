@@ -3,9 +3,9 @@
 import pytest
 
 from analysis.table import load
+from parrots.execution import finish
 from parrots.placement import Placement
 from parrots.record import evaluation_path, evaluations_of, is_done, path_of, read
-from parrots.run import finish
 from parrots.spec import Cell, Evaluation
 from sweeps.ledger import read as ledger
 from sweeps.spec import Sweep

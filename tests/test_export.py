@@ -8,8 +8,8 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from safetensors.torch import load_file
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.tasks.store import load
 from parrots.training import weights
 from sweeps.cli import main

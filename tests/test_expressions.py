@@ -1,8 +1,10 @@
 """Expressions that people type: what they mean, and what they can never do."""
 
+import math
 import operator
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from parrots.expressions import Expression
 
 VALUES = {"d_model": 64, "lr": 0.01, "task": "phonebook", "training.lr": 0.01, "tied": True, "group": None}
+COLUMNS = {"column": pd.Series([1, 2]), "words": pd.Series(["a", "b"])}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,27 @@ def test_an_expression_means_what_it_means_in_python(text: str, value: object) -
         assert Expression(text)(VALUES) == value
 
 
+def test_columns_are_compared_run_by_run() -> None:
+    frame = pd.DataFrame({"k": [1, 2, 1], "kind": ["MoE", "MoE", "dense"], "r": [0.5, None, 1.0]})
+    assert Expression("k == 1 and not kind == 'dense'")(frame).tolist() == [True, False, False]
+    assert Expression("kind in ['dense'] or k > 1")(frame).tolist() == [False, True, True]
+    assert Expression("kind not in ('dense',)")(frame).tolist() == [True, True, False]
+    assert Expression("1 <= k < 2")(frame).tolist() == [True, False, True]
+    assert Expression("r is None")(frame).tolist() == [False, True, False]
+    assert Expression("k ** 2 + r / 2")(frame)[2] == 1.5
+
+
+def test_names_are_told_once_in_order() -> None:
+    assert Expression("b * a + col('x y') ** a.b - b").names == ["b", "a", "x y", "a.b"]
+    assert Expression("col('x y') * 2")({"x y": 3}) == 6
+
+
+def test_only_the_functions_that_are_given_can_be_called() -> None:
+    assert Expression("log10(100) + k", {"log10": math.log10})({"k": 1}) == 3
+    with pytest.raises(ValueError, match=r"a call is not allowed .*; there are .*, log10$"):
+        Expression("exec(k)", {"log10": math.log10})
+
+
 @given(st.integers(-50, 50), st.integers(-50, 50), st.sampled_from(["+", "-", "*", "<", "<=", "==", "!=", ">", ">="]))
 def test_arithmetic_and_comparison_are_those_of_python(a: int, b: int, sign: str) -> None:
     means = {"+": operator.add, "-": operator.sub, "*": operator.mul, "<": operator.lt, "<=": operator.le}
@@ -60,6 +84,11 @@ def test_arithmetic_and_comparison_are_those_of_python(a: int, b: int, sign: str
         ("d_model <", "invalid syntax"),
         ("d_model = 64", "invalid syntax"),
         ("import os", "invalid syntax"),
+        ("k == 1; k", "invalid syntax"),
+        ("().__class__", "a dot behind anything but a name"),
+        ("col('a').b", "a dot behind anything but a name"),
+        ("tied is lr", "this is not allowed"),
+        ("(*task, 1)", "a star is not allowed"),
         ("", "invalid syntax"),
         ("(" * 1500, "never closed|too many nested|nested too deeply"),
         ("-" * 1900 + "1", "nested too deeply|too many nested"),
@@ -82,11 +111,16 @@ def test_what_is_not_allowed_is_named_in_one_line_before_any_value_is_seen(text:
         ("task < 3", "not supported between"),
         ("lr and tied", "0.01 is neither true nor false"),
         ("d_model in lr", "not iterable"),
+        ("group + 1", "None is not a number"),
+        ("1 in column", "`in` a column"),
+        ("column and tied", "neither true nor false"),
+        ("words * 9", "a column of text"),
     ],
 )
 def test_what_cannot_be_computed_is_told_with_its_values(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said.replace("*", r"\*")):
-        Expression(text)(VALUES)
+    with pytest.raises(ValueError, match=said.replace("*", r"\*")) as error:
+        Expression(text)(VALUES | COLUMNS)
+    assert "\n" not in str(error.value)
 
 
 def test_only_true_and_false_select() -> None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("parrots", "sweeps", "analysis")
 # analysis reads what a trial declares and leaves, and writes files whole; none of these knows of torch
-SHARED_WITH_ANALYSIS = {"parrots.spec", "parrots.record", "parrots.frozen", "parrots.atomic"}
+SHARED_WITH_ANALYSIS = {"parrots.spec", "parrots.record", "parrots.frozen", "parrots.atomic", "parrots.expressions"}
 
 
 def imports(path: Path) -> set[str]:
@@ -45,7 +45,7 @@ def test_analysis_knows_nothing_of_torch_ray_or_sweeps():
     assert not breaches("analysis", "torch", "ray", "mlflow", "sweeps")
 
 
-def test_analysis_takes_from_parrots_only_the_spec_and_the_record():
+def test_analysis_takes_from_parrots_only_the_spec_the_record_and_the_language_of_filters():
     taken = {name for path in files("analysis") for name in imports(path) if name.startswith("parrots")}
     assert taken <= SHARED_WITH_ANALYSIS
 

@@ -190,7 +190,7 @@ def test_a_stack_that_fails_is_run_one_by_one(tmp_path, monkeypatch, capsys):
     def full(*args):
         raise torch.OutOfMemoryError("no room for two")
 
-    monkeypatch.setattr("parrots.run.train_stacked", full)
+    monkeypatch.setattr("parrots.execution.train_stacked", full)
     place = Placement(tmp_path / "data", tmp_path / "weights", stack=2)
     assert run_cells([Cell(trial=make(seed=seed)) for seed in (0, 1)], tmp_path, place, "") == 0
     assert "2 trials side by side: no room for two; one after another instead" in capsys.readouterr().err

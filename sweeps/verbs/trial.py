@@ -86,9 +86,9 @@ def evaluate(trial_ids: tuple[str, ...], results: Path, tasks: tuple[str, ...], 
     """
     from dataclasses import replace
 
+    from parrots.execution import evaluate as ask
     from parrots.placement import Placement
     from parrots.record import evaluation_path
-    from parrots.run import evaluate as ask
     from parrots.spec import Cell
 
     place = Placement(results / "data", results / "weights")

@@ -95,7 +95,7 @@ def test_the_count_and_error_of_a_mapped_metric_come_along(runs):
         (NAMES, "kind == 'sparse'", "leaves none of 4 runs; kind is dense, MoE"),
         (NAMES, "knd == 'MoE'", "no column 'knd'; nearest are kind"),
         (NAMES, "loss", "neither true nor false"),
-        (NAMES, "open('x')", "no function open"),
+        (NAMES, "open('x')", "a call is not allowed"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(runs, columns, where, word):

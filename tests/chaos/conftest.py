@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
 from parrots.record import read
-from parrots.run import run_trial
 from sweeps.spec import find
 
 SWEEP = '''"""Six cells of a second or two, and one of them with experts."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from parrots import keys
+from parrots.execution import run_trial
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.training import checkpoint
 
 KEY, OTHER = b"k" * 32, b"o" * 32

@@ -2,8 +2,8 @@
 
 import pytest
 
+from parrots.execution import run_stacked, run_trial
 from parrots.placement import Placement
-from parrots.run import run_stacked, run_trial
 
 from ..conftest import MOE, make
 

@@ -76,7 +76,7 @@ def test_what_the_runs_do_not_tell_is_null_and_never_nan(capsys, table):
         (["--form", "chinchilla", "--map", "loss"], "NAME=COLUMN"),
         (["--form", "chinchilla", "--map", "loss=los"], "nearest are loss"),
         (["--form", "chinchilla", "--filter", "N > 1e99"], "leaves none of 40 runs"),
-        (["--form", "chinchilla", "--filter", "__import__('os')"], "no function __import__"),
+        (["--form", "chinchilla", "--filter", "__import__('os')"], "a call is not allowed"),
         (["--form", "chinchilla", "--drop-highest-loss", "36"], "needs at least 6"),
         (["--form", "chinchilla", "--fix", "alpha=x"], "not a number"),
         (["--form", "chinchilla", "--huber", "-1"], "above 0"),

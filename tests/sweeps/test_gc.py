@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
-from parrots.run import run_trial
 from sweeps.cli import main
 from sweeps.guard import lock
 from sweeps.spec import Sweep, grid

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from parrots.execution import finish
 from parrots.placement import Placement
 from parrots.record import LATER, SCHEMA, path_of, read
-from parrots.run import finish
 from parrots.spec import Cell, Evaluation
 from sweeps.cli import main
 

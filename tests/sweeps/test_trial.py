@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
 from parrots.record import path_of, read
-from parrots.run import run_trial
 from sweeps.cli import main
 
 from ..conftest import GRAPHS, MOE, SEQUENCES, make

@@ -8,11 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from parrots.evaluation.decode import generate
+from parrots.execution import run_trial
 from parrots.models import hf
 from parrots.models.config import count_active, count_total, flops_per_token
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.tasks.gaussian import Gaussian
 from parrots.tasks.store import load
 from parrots.tasks.task import Scores

@@ -6,8 +6,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.tasks.connectivity import Connectivity
 from parrots.tasks.cycle import Cycle
 from parrots.tasks.task import Scores

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from parrots.execution import run_trial
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.tasks.task import Scores
 from parrots.tasks.two_clusters import TwoClusters
 

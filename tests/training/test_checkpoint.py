@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from parrots.execution import run_stacked, run_trial
 from parrots.placement import Placement
-from parrots.run import run_stacked, run_trial
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of

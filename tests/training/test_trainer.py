@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from parrots.execution import run_trial
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
-from parrots.run import run_trial
 from parrots.tasks.phonebook import PhoneBook
 from parrots.tasks.store import load
 from parrots.training import trainer
