@@ -1,7 +1,7 @@
 """A figure that knows what it drew: each mark says which trial it is, and every number drawn is a row of a table.
 
-A page usually becomes interactive by a plotting library inside it, a megabyte of script that draws a second picture, which
-need not agree with the one in print. Here page and print are the same SVG. Its marks carry titles, which any browser shows
+A page usually becomes interactive by a plotting library inside it, a script that draws a second picture, which need not agree
+with the one in print. Here page and print are the same SVG. Its marks carry titles, which any browser shows
 without script; `hover.js` shows them at once and under a finger too.
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class Secret(str):
-    """A string that prints as stars, so that no traceback, log or exception shows it."""
+    """A string whose repr is stars, as tracebacks with locals and logged structures show it; `str` and f-strings show it all."""
 
     __slots__ = ()
 
