@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class Secret(str):
-    """A string whose repr is stars, as tracebacks with locals and logged structures show it; `str` and f-strings show it all."""
+    """A string whose repr is stars, as tracebacks and logged structures show it; `str` and f-strings show it all."""
 
     __slots__ = ()
 
