@@ -29,6 +29,7 @@ from sweeps.say import count_published, out, say, say_failed, say_theory, show, 
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.diff import diff
+from sweeps.verbs.doctor import doctor
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
@@ -58,7 +59,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, mlflow):
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow):
     cli.add_command(verb)
 
 

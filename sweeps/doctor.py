@@ -1,0 +1,248 @@
+"""What a run needs of this machine, looked at one by one: what is there, whether it does, and what to do where it does not."""
+
+import os
+import platform
+import resource
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+
+from parrots.keys import folder as keys_folder
+from sweeps.guard import LOOPBACK
+
+GIB = 2**30
+PORTS = {5000: "`parrots ui` and `parrots mlflow serve`", 8265: "Ray's dashboard", 6379: "a Ray cluster's head"}
+SKEW_S = 5.0  # between this clock and a file system's or another node's; records carry both
+SCARCE, SHORT = 1 * GIB, 10 * GIB  # of free disk: less fails, less is said
+FEW_FILES = 4096  # Ray's processes hold some hundreds each
+RAY_FULL = 0.95  # of a disk: Ray makes no objects beyond
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    state: Literal["ok", "note", "fails"] = "ok"
+    """note: a run would work without; fails: it would not."""
+    remedy: str = ""
+
+
+def checks(results: Path) -> Iterator[Check]:
+    """Everything but other nodes, in the order in which it would stop a run."""
+    yield from packages()
+    yield from devices()
+    yield from backends()
+    yield from storage(results)
+    yield from secrets()
+    yield from ports()
+    yield from limits()
+
+
+def packages() -> Iterator[Check]:
+    """Python and what pyproject.toml asks for; extras that are not there are notes."""
+    yield Check("python", platform.python_version())
+    extras: dict[str, list[str]] = {}
+    for line in requires("mixture-of-parrots") or ():
+        asked = Requirement(line)
+        extra = next((name for name in ("team", "gpu", "eval", "rl") if asked.marker and f'"{name}"' in str(asked.marker)), "")
+        if asked.marker and not extra:
+            continue  # of the developers' extra
+        there = installed(asked.name)
+        if extra:
+            extras.setdefault(extra, [])
+            extras[extra] += [asked.name] if there is None else []
+        elif there is None:
+            yield Check(asked.name, "not installed", "fails", f"pip install '{asked.name}{asked.specifier}'")
+        elif not asked.specifier.contains(there, prereleases=True):
+            yield Check(asked.name, f"{there}, not {asked.specifier}", "fails", f"pip install '{asked.name}{asked.specifier}'")
+        elif asked.name in ("torch", "ray", "mlflow"):
+            yield Check(asked.name, there)
+    for extra, absent in extras.items():
+        if absent:
+            remedy = f"pip install 'mixture-of-parrots[{extra}]', where it is wanted"
+            yield Check(f"extra {extra}", f"without {', '.join(absent)}", "note", remedy)
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def devices() -> Iterator[Check]:
+    """GPUs and what they can run, CUDA and NCCL; how workers would talk."""
+    import torch
+    import torch.distributed as dist
+
+    if not torch.cuda.is_available():
+        if shutil.which("nvidia-smi"):
+            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+            said = f"a driver is here, and torch {torch.__version__}, built {built}, sees no GPU"
+            yield Check("GPU", said, "fails", "install the torch build for this driver's CUDA, or hide the GPU")
+        else:
+            yield Check("GPU", "none; trials run on the CPU", "note")
+        state: Literal["ok", "fails"] = "ok" if dist.is_gloo_available() else "fails"
+        yield Check(
+            "workers", "over gloo" if state == "ok" else "torch has no gloo", state, "" if state == "ok" else "reinstall torch"
+        )
+        return
+    yield Check("CUDA", f"{torch.version.cuda}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}")
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        bf16 = about.major >= 8
+        said = f"{about.name}, {about.total_memory / GIB:.0f} GiB, compute capability {about.major}.{about.minor}"
+        yield Check(f"GPU {number}", said, "ok" if bf16 else "note", "" if bf16 else "bfloat16 wants 8.0; take float32")
+
+
+def backends() -> Iterator[Check]:
+    """How experts can be computed here."""
+    import torch.nn.functional as F
+
+    from parrots.models import megablocks_backend
+
+    grouped = hasattr(F, "grouped_mm")
+    yield Check(
+        "backend grouped",
+        "there" if grouped else "torch has no grouped_mm",
+        "ok" if grouped else "fails",
+        "" if grouped else "torch 2.10 or newer",
+    )
+    why = megablocks_backend.unfit()
+    yield Check("backend megablocks", why or "there", "note" if why else "ok")
+
+
+def storage(results: Path) -> Iterator[Check]:
+    """The results folder, or where it would be made: writable, with room, and of the same time as this clock."""
+    above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
+    yield writes(above, "results")
+    yield room(above, "results")
+    yield room(Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())), "Ray's files", RAY_FULL)
+
+
+def writes(folder: Path, what: str) -> Check:
+    """Whether a file can be made there, and how its time differs from ours."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            os.utime(file.fileno())  # the file system's own clock
+            skew_s = os.fstat(file.fileno()).st_mtime - time.time()
+    except OSError as error:
+        return Check(what, f"cannot write to {folder} ({error.strerror})", "fails", "name another folder with --results")
+    if abs(skew_s) > SKEW_S:
+        return Check(what, f"{folder}: its clock is {skew_s:+.0f} s from this one", "fails", "synchronise both (chrony, ntpd)")
+    return Check(what, f"{folder} can be written")
+
+
+def room(folder: Path, what: str, full: float = 1.0) -> Check:
+    """How much is free on a folder's disk."""
+    disk = shutil.disk_usage(folder)
+    said = f"{disk.free / GIB:,.1f} GiB free in {folder}"
+    if disk.free < SCARCE or disk.used > full * disk.total:
+        return Check(f"{what}, disk", said, "fails", "free some (`parrots gc` for results), or name another disk")
+    short = disk.free < SHORT
+    return Check(f"{what}, disk", said, "note" if short else "ok", "`parrots gc` shows what can go" if short else "")
+
+
+def secrets() -> Iterator[Check]:
+    """The installation's secrets, which are refused unless only their owner may read them, and Ray's token."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    tokens = os.environ.get("RAY_AUTH_MODE") == "token"
+    ours = [path for path in keys_folder().glob("*") if path.is_file() and path.name != "mlflow-users.db"]  # which keeps hashes
+    for path in (*ours, *([token] if token.exists() else [])):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            remedy = f"chmod 600 {path}; make it anew if others read it"
+            yield Check("secret", f"{path} has mode {mode:04o}", "note" if path == token and not tokens else "fails", remedy)
+        else:
+            yield Check("secret", f"{path}, mode {mode:04o}")
+    if tokens and not (token.exists() or os.environ.get("RAY_AUTH_TOKEN")):
+        yield Check("Ray's token", f"RAY_AUTH_MODE=token and no token at {token}", "fails", "write one there, mode 0600")
+
+
+def ports() -> Iterator[Check]:
+    """Whether somebody listens where ours would."""
+    for port, whose in PORTS.items():
+        with socket.socket() as probe:
+            taken = probe.connect_ex((LOOPBACK, port)) == 0
+        if taken:
+            yield Check(f"port {port}", "in use", "note", f"it is the default of {whose}; name another with --port")
+    yield Check("ports", "looked at " + ", ".join(map(str, PORTS)))
+
+
+def limits() -> Iterator[Check]:
+    """Memory, cores, open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = files < 4096
+    yield Check("open files", f"{files:,} a process", "note" if few else "ok", "ulimit -n 65536" if few else "")
+
+
+def nodes(address: str, results: Path) -> Iterator[Check]:
+    """Every node of a Ray cluster: versions as here, results writable from it, clocks together. `local` starts one here."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
+    try:
+        ask = ray.remote(num_cpus=0)(_look)
+        for node in ray.nodes():
+            name = f"node {node['NodeManagerHostname']}"
+            if not node["Alive"]:
+                yield Check(name, "not alive", "fails", "`ray status` says why; `ray up` brings it back")
+                continue
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            began = time.time()
+            said = ray.get(ask.options(scheduling_strategy=where).remote(str(results.absolute())), timeout=120)
+            yield from _judged(name, said, (began + time.time()) / 2, (time.time() - began) / 2)
+    finally:
+        ray.shutdown()
+
+
+def _look(results: str) -> dict[str, Any]:
+    """On a node, by itself: versions, its clock, why results cannot be written."""
+    import pathlib
+    import platform
+    import tempfile
+    import time
+
+    import torch
+
+    above = next(folder for folder in (pathlib.Path(results), *pathlib.Path(results).parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            wrong = ""
+    except OSError as error:
+        wrong = error.strerror or str(error)
+    python = platform.python_version_tuple()[:2]
+    return {"python": ".".join(python), "torch": torch.__version__, "time": time.time(), "wrong": wrong, "at": str(above)}
+
+
+def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Iterator[Check]:
+    """What a node told, beside this one. within: seconds by which its time may be off for the way it took."""
+    import torch
+
+    here = {"python": ".".join(map(str, sys.version_info[:2])), "torch": torch.__version__}
+    other = [f"{part} {said[part]}, here {here[part]}" for part in here if said[part] != here[part]]
+    if other:
+        yield Check(name, "; ".join(other), "fails", "install from the same constraints.txt on every node")
+    if said["wrong"]:
+        yield Check(
+            name, f"cannot write to {said['at']} ({said['wrong']})", "fails", "results have to be on storage that all share"
+        )
+    skew_s = said["time"] - now
+    if abs(skew_s) > SKEW_S + within:
+        yield Check(name, f"its clock is {skew_s:+.0f} s from this one", "fails", "synchronise the clocks (chrony, ntpd)")
+    else:
+        yield Check(name, f"python {said['python']}, torch {said['torch']}, clock within {abs(skew_s) + within:.1f} s")
