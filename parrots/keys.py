@@ -33,7 +33,7 @@ def secret(name: str) -> Secret:
     path = folder() / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        _make(path)
+        make(path)
     about = path.stat()
     if stat.S_IMODE(about.st_mode) & 0o077 or about.st_uid != os.getuid():
         raise PermissionError(errno.EACCES, "others may read this secret; delete it if they did, else `chmod 600`", str(path))
@@ -45,7 +45,7 @@ def checkpoint_key() -> bytes:
     return bytes.fromhex(secret("checkpoint"))
 
 
-def _make(path: Path) -> None:
+def make(path: Path) -> None:
     """Write a new secret, whole; of several processes that do so at once, the first one's stays."""
     mine = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

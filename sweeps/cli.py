@@ -28,6 +28,7 @@ from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
+from sweeps.verbs.cluster import cluster_option, make_token, pull
 from sweeps.verbs.diff import diff
 from sweeps.verbs.doctor import doctor
 from sweeps.verbs.fit import fit
@@ -59,7 +60,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow):
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, pull, make_token):
     cli.add_command(verb)
 
 
@@ -254,6 +255,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
 
 cli.add_command(fit)
 cli.add_command(report)
+for verb in (run, status, logs, retry, stop, report):
+    cluster_option(verb)
 
 
 def interrupt(*_: object) -> None:
@@ -264,7 +267,7 @@ def interrupt(*_: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code: 0, 1 if a cell failed or a theorem did, 2 for bad input, 130 after Ctrl-C."""
     try:
-        return cli.main(argv, prog_name="parrots", standalone_mode=False) or 0
+        return cli.main(argv, prog_name="parrots", standalone_mode=False, obj=argv) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 2

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 
 from parrots.keys import folder as keys_folder
+from sweeps import token
 from sweeps.guard import LOOPBACK
 
 GIB = 2**30
@@ -158,18 +159,17 @@ def room(folder: Path, what: str, full: float = 1.0) -> Check:
 
 def secrets() -> Iterator[Check]:
     """The installation's secrets, which are refused unless only their owner may read them, and Ray's token."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     tokens = os.environ.get("RAY_AUTH_MODE") == "token"
     ours = [path for path in keys_folder().glob("*") if path.is_file() and path.name != "mlflow-users.db"]  # which keeps hashes
-    for path in (*ours, *([token] if token.exists() else [])):
+    for path in (*ours, *([theirs] if (theirs := token.path()).exists() else [])):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             remedy = f"chmod 600 {path}; make it anew if others read it"
-            yield Check("secret", f"{path} has mode {mode:04o}", "note" if path == token and not tokens else "fails", remedy)
+            yield Check("secret", f"{path} has mode {mode:04o}", "note" if path == theirs and not tokens else "fails", remedy)
         else:
             yield Check("secret", f"{path}, mode {mode:04o}")
-    if tokens and not (token.exists() or os.environ.get("RAY_AUTH_TOKEN")):
-        yield Check("Ray's token", f"RAY_AUTH_MODE=token and no token at {token}", "fails", "write one there, mode 0600")
+    if tokens and not (theirs.exists() or os.environ.get("RAY_AUTH_TOKEN")):
+        yield Check("Ray's token", f"RAY_AUTH_MODE=token and no token at {theirs}", "fails", "`parrots token` makes it")
 
 
 def ports() -> Iterator[Check]:

@@ -40,7 +40,7 @@ from parrots.placement import Placement
 from parrots.record import Record
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
-from sweeps import stopping
+from sweeps import stopping, token
 from sweeps.how import How
 from sweeps.leaks import leaks
 from sweeps.spec import Sweep
@@ -122,6 +122,8 @@ def start(slots: int) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(**common)
     else:
+        if os.environ.get("RAY_AUTH_MODE", "token") == "token":
+            token.ensure()
         here = {"address": "local", "include_dashboard": False}
         ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
 

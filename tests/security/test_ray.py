@@ -1,0 +1,63 @@
+"""Ray over the wire: who has no token is refused."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from sweeps import token
+
+STARTS = """
+import ray, time
+found = ray.init(address="local", num_cpus=1, include_dashboard=True, dashboard_port={port}, object_store_memory=80 * 2**20)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = tmp_path_factory.mktemp("home") / "token"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_AUTH_TOKEN", raising=False)  # a Ray that was used in this process leaves its own
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(where))
+        secret, environment = token.ensure().read_text(), dict(os.environ)
+    command = [sys.executable, "-c", STARTS.format(port=port)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout.readline() == "up\n"
+        yield f"http://127.0.0.1:{port}", secret
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def status(url: str, secret: str = "") -> int:
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:  # the dashboard comes up after Ray
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("path", ["/api/jobs/", "/nodes?view=summary"])
+def test_who_has_no_token_or_another_is_refused(address, path):
+    at, secret = address
+    assert status(at + path) in (401, 403)
+    assert status(at + path, "0" * 64) in (401, 403)
+    assert status(at + path, secret) == 200
