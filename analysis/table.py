@@ -48,10 +48,11 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     declared = pd.DataFrame({i: _declared(i, text) for i, text in about["trial"].items()}).T
     frame = frame.join(declared.infer_objects())
     last = rows.dropna(subset="metric").sort_values("step").groupby(["trial_id", "metric"]).last()
+    measured: dict[str, pd.Series] = {}
     for metric in last.index.unique("metric"):
         final = last.xs(metric, level="metric")
-        frame[metric], frame[f"{metric}.stderr"], frame[f"{metric}.n"] = final["value"], final["stderr"], final["n"]
-    return frame
+        measured |= {metric: final["value"], f"{metric}.stderr": final["stderr"], f"{metric}.n": final["n"]}
+    return frame.join(pd.DataFrame(measured, index=frame.index))
 
 
 def _declared(trial_id: str, text: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 import math
+import warnings
 
+import pandas as pd
 import pytest
 
 from analysis.table import curves, load, with_best_lr
@@ -87,6 +89,16 @@ def test_curves_hold_the_loss_along_the_way(make_trial, tmp_path):
     trial = make_trial()
     done(trial, tmp_path, 2.0)
     assert curves(tmp_path, [trial.id, "absent"])[["step", "value"]].to_numpy().tolist() == [[10, 3.0], [20, 2.0]]
+
+
+def test_many_metrics_leave_a_frame_that_takes_another_column_without_a_warning(make_trial, tmp_path):
+    trial = make_trial()
+    measured = [Measurement(f"metric_{i}", 20, i / 60, 0.05, 100) for i in range(60)]
+    record(trial, measurements=measured).write(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.PerformanceWarning)
+        frame = load(tmp_path, [trial.id]).assign(another=1.0)
+    assert frame.loc[trial.id, "metric_30"] == 0.5
 
 
 def test_no_trials_are_an_empty_frame(tmp_path):
