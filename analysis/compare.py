@@ -149,17 +149,19 @@ def resample(config_R: np.ndarray, stratum_R: np.ndarray, resamples: int, seed: 
     """(M, R) how often each run stands in each resample: configurations are drawn with replacement, then runs within each.
 
     They are drawn within their stratum (dense or MoE), of which the design fixed how many there are: a resample without any
-    MoE could not tell total from active parameters. One of fewer than three different configurations is drawn again.
+    MoE could not tell total from active parameters. One of fewer than three different configurations is drawn again, if
+    there are as many.
     Strata by width too would often be of one configuration, which then never varies: of scores that follow no size at all
     they call 30 % decisive on quickstart's reasoning design, and these 2 %.
     """
     draw = np.random.default_rng(seed)
     runs_of = [np.flatnonzero(config_R == k) for k in range(config_R.max() + 1)]
     strata = [np.unique(config_R[stratum_R == stratum]) for stratum in np.unique(stratum_R)]
+    fewest = min(FEWEST, len(runs_of))
     w_MR = np.zeros((resamples, len(config_R)))
     for w_R in w_MR:
         chosen = np.empty(0, int)
-        while len(set(chosen)) < FEWEST:
+        while len(set(chosen)) < fewest:
             chosen = np.concatenate([draw.choice(some, len(some)) for some in strata])
         for k in chosen:
             np.add.at(w_R, draw.choice(runs_of[k], len(runs_of[k])), 1)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from analysis.claims import Claim, Decision
-from analysis.compare import band, usable
+from analysis.compare import FEWEST, band, usable
 from analysis.picture import LOOKS, STYLE, Picture, panels, quantity, sparse_ticks
 from analysis.threshold import runs_of
 
@@ -93,7 +93,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")
-        if size != "perplexity" and found:
+        if size != "perplexity" and found and runs["configuration"].nunique() >= FEWEST:
             fitted(picture, panel, runs, claim, size)
         if found and found.errors and size in found.errors:
             panel.set_title(f"left-out error {found.errors[size]:.3f}", loc="left", fontsize=10)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from parrots import keys
 from sweeps import token
 from sweeps.say import out
 from sweeps.verbs.options import results_option
@@ -23,9 +24,7 @@ def remotely(context: click.Context, _: click.Parameter, file: Path | None) -> N
     if not file or context.resilient_parsing:
         return
     words = without(context.find_root().obj or sys.argv[1:], "--cluster")
-    if (verb := context.info_name) == "run":
-        context.exit(submit(file, words))
-    context.exit(execute(file, f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} parrots {shlex.join(words)}", verb or ""))
+    context.exit(submit(file, words) if context.info_name == "run" else execute(file, parrots(words)))
 
 
 def without(words: Sequence[str], option: str) -> list[str]:
@@ -53,21 +52,22 @@ def ray(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *words], text=True, check=False)
 
 
-def execute(file: Path, command: str, what: str) -> int:
-    """Run a shell command in the project's folder on the head; returns its exit code."""
-    code = ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE} && {command}')}").returncode
-    if code == 255:
-        raise ValueError(f"{file}: its head was not reached for {what}; `ray up {file}` brings it up")
-    return code
+def execute(file: Path, command: str) -> int:
+    """Run a shell command in the project's folder on the head; returns 0, or 1 if it failed or the head wasn't reached."""
+    return ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE} && {command}')}").returncode
+
+
+def parrots(words: Sequence[str]) -> str:
+    """The command there, whose results go where the machines share files unless it says otherwise."""
+    return f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} parrots {shlex.join(words)}"
 
 
 def submit(file: Path, words: Sequence[str]) -> int:
     """Bring this folder's code there and start the run as a Ray job, which goes on when this machine sleeps."""
     if ray("rsync-up", str(file), "./", "~/parrots/").returncode:
         raise ValueError(f"{file}: the code was not brought there; `ray up {file}` brings the cluster up")
-    run = f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} RAY_ADDRESS=auto parrots {shlex.join(words)}"
-    job = f"ray job submit --address http://127.0.0.1:8265 --no-wait -- bash -c {shlex.quote(run)}"
-    code = execute(file, job, "run")
+    run = f"{THERE} && export RAY_ADDRESS=auto && {parrots(words)}"
+    code = execute(file, f"ray job submit --address http://127.0.0.1:8265 --no-wait -- bash -c {shlex.quote(run)}")
     if code == 0:
         out.print(f"it runs there; `parrots status --cluster {file}` tells how far it is, `parrots pull {file}` brings it home")
     return code
@@ -92,6 +92,8 @@ def pull(file: Path, results: Path, there: str) -> int:
 
 @click.command(name="token")
 def make_token() -> int:
-    """Make the token that Ray's servers ask for, readable by you alone, before `ray up` brings it to a cluster."""
+    """Make the token that Ray's servers ask for and the key of checkpoints, which `ray up` brings to a cluster."""
+    keys.checkpoint_key()
     out.print(f"{token.ensure()}, mode 0600; set RAY_AUTH_MODE=token wherever Ray starts")
+    out.print(f"{keys.folder() / 'checkpoint'}, mode 0600; what checkpoints are signed with")
     return 0

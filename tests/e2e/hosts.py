@@ -1,0 +1,107 @@
+"""Hosts without a cloud: network namespaces on one bridge, each with its own processes, name, home and sshd."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+TOOLS = ("ip", "unshare", "sshd", "ssh", "ssh-keygen", "rsync")
+BRIDGE, NET = "parrots0", "10.77.31"
+
+
+def missing() -> str:
+    """Why hosts cannot be made here; nothing where they can."""
+    if absent := [tool for tool in TOOLS if not shutil.which(tool)]:
+        return f"{', '.join(absent)} not installed (Debian: iproute2, openssh-server, rsync)"
+    if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
+        return "namespaces are not allowed here"
+    return ""
+
+
+class Host:
+    """A host at NET.number; `start` boots it, `kill` is a power cut."""
+
+    def __init__(self, number: int, folder: Path, public_key: Path):
+        self.name, self.address, self.folder = f"parrots{number}", f"{NET}.{number}", folder / f"host{number}"
+        self.process: subprocess.Popen[bytes] | None = None
+        home = self.folder / "home"
+        (home / ".ssh").mkdir(parents=True)
+        shutil.copy(public_key, home / ".ssh" / "authorized_keys")
+        # what sshd gives a login: one interface has a route to the other hosts, and gloo has to be told which
+        lines = ("export GLOO_SOCKET_IFNAME=eth0", "export RAY_DISABLE_MEMORY_MONITOR=1", "export OMP_NUM_THREADS=1")
+        (home / ".bashrc").write_text("\n".join((*lines, "")))
+        (home / ".profile").write_text(". ~/.bashrc\n")
+        key = self.folder / "key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        config = ("UsePAM no", "StrictModes no", "PidFile none", f"HostKey {key}", "PermitRootLogin yes", "MaxSessions 100")
+        more = (f"AuthorizedKeysFile {home}/.ssh/authorized_keys", "MaxStartups 100", "PasswordAuthentication no")
+        (self.folder / "sshd_config").write_text("\n".join((*config, *more, "")))
+        users = Path("/etc/passwd").read_text().splitlines()
+        others = [line for line in users if not line.startswith("root:")]
+        (self.folder / "passwd").write_text("\n".join((f"root:x:0:0:root:{home}:/bin/bash", *others, "")))
+        (self.folder / "boot").write_text(
+            f"""set -e
+hostname {self.name}
+mkdir -p {self.folder}/ray /tmp/ray /run/sshd
+mount --bind {self.folder}/passwd /etc/passwd
+mount --bind {self.folder}/ray /tmp/ray
+mount -t tmpfs tmpfs /dev/shm
+exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
+"""
+        )
+        _ip("netns", "add", self.name)
+        _ip("link", "add", f"v{self.name}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("link", "set", f"v{self.name}", "master", BRIDGE, "up")
+        for words in (
+            ("address", "add", f"{self.address}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+            ("route", "add", "default", "via", f"{NET}.1"),
+        ):
+            _ip("-n", self.name, *words)
+
+    def start(self) -> None:
+        """Boot, and wait until it takes a connection."""
+        shutil.rmtree(self.folder / "ray", ignore_errors=True)
+        inside = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+        command = ["ip", "netns", "exec", self.name, *inside, "bash", str(self.folder / "boot")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})
+        end = time.monotonic() + 30
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex((self.address, 22)) == 0:
+                    return
+            assert time.monotonic() < end, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """SIGKILL to everything on it at once."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def remove(self) -> None:
+        """End it and its network."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        subprocess.run(["ip", "netns", "delete", self.name], check=False)
+
+
+def bridge() -> None:
+    """What the hosts are plugged into, and this machine too."""
+    _ip("link", "add", BRIDGE, "type", "bridge")
+    _ip("address", "add", f"{NET}.1/24", "dev", BRIDGE)
+    _ip("link", "set", BRIDGE, "up")
+
+
+def unplug() -> None:
+    """Remove the bridge."""
+    subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
