@@ -28,6 +28,7 @@ from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
+from sweeps.verbs.board import board
 from sweeps.verbs.cluster import cluster_option, make_token, pull
 from sweeps.verbs.diff import diff
 from sweeps.verbs.doctor import doctor
@@ -60,7 +61,7 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, pull, make_token):
+for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, board, pull, make_token):
     cli.add_command(verb)
 
 
