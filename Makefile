@@ -21,10 +21,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/browser --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py --ignore tests/tracking/test_postgres.py
 
 test-system: venv
-	$(BIN)/pytest tests/system tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py -rs
+	$(BIN)/pytest tests/system tests/browser tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py tests/tracking/test_postgres.py -rs
 
 slow: venv
 	$(BIN)/pytest tests/slow -rs

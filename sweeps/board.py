@@ -81,7 +81,13 @@ class Board:
             some = new if at_most is None else new[:at_most]
             more = len(some) < len(new) or self.loading
         upto = some[-1][0] if some else revision
-        return {"revision": upto, "more": more, "running": self.running, "n": len(some), "columns": columns([r for _, r in some])}
+        return {
+            "revision": upto,
+            "more": more,
+            "running": self.running,
+            "n": len(some),
+            "columns": columns([r for _, r in some]),
+        }
 
     def _manifests(self) -> dict[str, tuple[Any, frozenset[str]]]:
         """trial id -> (trial, the sweeps that ask for it), of the sweeps that are shown."""

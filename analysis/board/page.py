@@ -20,7 +20,7 @@ SCRIPTS = ("data.js", "filter.js", "scale.js", "parallel.js", "scatter.js", "tab
 def part(*names: str) -> str:
     """The text of files of this folder, one after another."""
     loader = PackageLoader("analysis", "board")
-    environment = Environment(loader=loader, autoescape=False)  # noqa: S701  (our own files, which hold no template)
+    environment = Environment(loader=loader, autoescape=False)  # our own files, and no templates
     return "\n".join(loader.get_source(environment, name)[0] for name in names)
 
 
