@@ -74,7 +74,7 @@ function draw() {
   drawLegend();
   parallel.draw();
   for (const one of scatters) one.draw();
-  table.draw();
+  if (!table.pressed) table.draw();
 }
 
 function drawOver() {
@@ -214,11 +214,10 @@ async function follow() {
   }
 }
 
-// Tell who measures that trials have been painted, the first time.
+// Tell who measures when the first and when all trials have been painted.
 function drawn() {
-  if (data.n && !performance.getEntriesByName("trials-painted").length)
-    requestAnimationFrame(() => setTimeout(() => performance.mark("trials-painted")));
-  document.body.dataset.trials = data.n;
+  for (const [name, now] of [["trials-painted", data.n > 0], ["all-painted", data.n > 0 && !data.loading]])
+    if (now && !performance.getEntriesByName(name).length) requestAnimationFrame(() => setTimeout(() => performance.mark(name)));
 }
 
 function saveCsv() {
@@ -262,7 +261,12 @@ document.addEventListener("pointerdown", event => {
   for (const one of document.querySelectorAll("details[open]")) if (!one.contains(event.target)) one.open = false;
 });
 document.addEventListener("scroll", () => { byId("tip").hidden = true; }, { passive: true, capture: true });
-new ResizeObserver(() => data.n && later()).observe(document.querySelector("main"));
+let size = "";
+new ResizeObserver(([{ contentRect: { width } }]) => {
+  const now = `${width} ${innerHeight}`;
+  if (data.n && size && size !== now) later();
+  size = now;
+}).observe(document.querySelector("main"));
 DARK.addEventListener("change", () => data.n && draw());
 recall();
 byId("title").title = ABOUT.sweeps.map(s => s.title).join("\n");

@@ -103,7 +103,7 @@ def test_a_sweep_is_one_run_with_its_report_as_artifact(tmp_path):
         Store(tmp_path).report("mine", "A title", {"memory": verdict}, folder)
     _, run = only_run(tmp_path, "parrots/sweeps")
     assert run.data.tags.items() >= {"sweep": "mine", "memory": "supported", "mlflow.note.content": "A title"}.items()
-    # where `parrots ui` serves it from, also after the results were moved; tests/system/test_browser.py fetches it
+    # where `parrots ui` serves it from, also after the results were moved; tests/browser/test_mlflow.py fetches it
     at = artifacts(tmp_path) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
     assert [file.name for file in at.iterdir()] == ["report.html"]
 
