@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile --ignore tests/system --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py
 
 test-system: venv
 	$(BIN)/pytest tests/system tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py -rs
