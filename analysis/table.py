@@ -31,7 +31,8 @@ def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
     asked = [path for one in done for path in evaluations_of(one.stem, results)]
     rows = read([*done, *failed.values(), *asked]).to_pandas()
-    return trials(rows).reindex([i for i in trial_ids if i in set(rows.trial_id)])
+    there = set(rows["trial_id"])
+    return trials(rows).reindex([i for i in trial_ids if i in there])
 
 
 def _attempt(path: Path) -> int:

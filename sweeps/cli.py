@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from sweeps.plan import longest_first, plan_of
 from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
+from sweeps.verbs.board import board
 from sweeps.verbs.cluster import cluster_option, make_token, pull
 from sweeps.verbs.diff import diff
 from sweeps.verbs.doctor import doctor
@@ -60,7 +61,23 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, pull, make_token):
+for verb in (
+    logs,
+    samples,
+    evaluate,
+    reproduce,
+    ingest,
+    status,
+    retry,
+    stop,
+    gc,
+    diff,
+    doctor,
+    mlflow,
+    board,
+    pull,
+    make_token,
+):
     cli.add_command(verb)
 
 
@@ -116,6 +133,12 @@ def run(
         return run_found(found, results, slots, how, tell=tell)
 
 
+def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
+    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
+    claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
+    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
+
+
 def run_found(
     found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
 ) -> int:
@@ -157,7 +180,7 @@ def run_found(
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)
             verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
-            mirror.finish(found.name, found.title, verdicts, written.html.parent)
+            mirror.finish(found.name, described(found, verdicts), verdicts, written.html.parent)
             say(written)
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
