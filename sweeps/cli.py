@@ -99,8 +99,16 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @narrowing_options
 @how_options
 @notify_option
+@click.option("--command", default="", hidden=True, help="What whoever wants to run it again should type.")
 def run(
-    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
+    sweep: str,
+    scale: str | None,
+    results: Path,
+    slots: int,
+    narrowing: Narrowing,
+    how: How,
+    notify: tuple[str, ...],
+    command: str,
 ) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
@@ -111,7 +119,7 @@ def run(
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
-    found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
+    found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing)})
     with lock(results):
         return run_found(found, results, slots, how, tell=tell)
 
@@ -255,7 +263,7 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
 
 cli.add_command(fit)
 cli.add_command(report)
-for verb in (run, status, logs, retry, stop, report):
+for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distributions
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
         "sweep": found.name,
         "scale": found.scale,
         "command": found.command,
-        "argv": sys.argv,
+        "argv": told(sys.argv),
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": provenance.commit(),
@@ -39,6 +40,16 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
     with atomic(path) as sink:
         sink.write((json.dumps(said, indent=1) + "\n").encode())
     return path
+
+
+def told(words: Sequence[str]) -> list[str]:
+    """A command line without the addresses of --notify, which hold passwords."""
+    shown = []
+    for before, word in pairwise(["", *words]):
+        option, equals, _ = word.partition("=")
+        hidden = f"{option}=***" if option == "--notify" and equals else word
+        shown.append("***" if before == "--notify" else hidden)
+    return shown
 
 
 def of(sweep: str, started: datetime, results: Path) -> Path | None:

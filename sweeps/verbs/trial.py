@@ -22,7 +22,10 @@ trial_argument = click.argument("trial_id", metavar="TRIAL")
 @trial_argument
 @results_option
 def logs(trial_id: str, results: Path) -> None:
-    """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured."""
+    """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured.
+
+    With --cluster and without TRIAL: what the last run there has said.
+    """
     found = trials.one(trial_id, results, failed=True)
     tried = trials.attempts(found, results)
     out.print(f"{found}  {tried[-1].about['task']} {tried[-1].about['name']}", style="bold")
