@@ -2,7 +2,7 @@
 
 import json
 import shlex
-import subprocess  # nosec B404: Ray's own commands, as a list of words, never through a shell here
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ cluster_option: Callable[[Any], Any] = click.option(
 def ray(*words: str) -> subprocess.CompletedProcess[str]:
     """One of Ray's commands, from the environment that runs this one."""
     command = [sys.executable, "-m", "ray.scripts.scripts", *words]
-    return subprocess.run(command, text=True, check=False)  # nosec B603: no shell
+    return subprocess.run(command, text=True, check=False)  # nosec B603 # no shell here
 
 
 def execute(file: Path, command: str) -> int:
