@@ -25,7 +25,7 @@ from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
-from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
+from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary, visible
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.cluster import cluster_option, make_token, pull
@@ -230,8 +230,9 @@ def export(trial_id: str, folder: Path, results: Path) -> None:
     kept = weights.path_of(found[0], results / "weights")
     if not kept.exists():
         raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    trial = Trial.model_validate_json(read([path_of(found[0], results)])["trial"][0].as_py())
-    hf.export(weights.load(trial, kept), folder, trial.task.vocabulary)
+    about = read([path_of(found[0], results)]).slice(0, 1).to_pylist()[0]
+    trial = Trial.model_validate_json(about["trial"])
+    hf.export(weights.load(trial, kept, about["weights_sha256"]), folder, trial.task.vocabulary)
     out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")
 
 
@@ -293,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
         click.echo(said, err=True)
         return 130
-    click.echo(f"error: {problem}", err=True)
+    click.echo(f"error: {visible(problem)}", err=True)
     return 2
 
 
