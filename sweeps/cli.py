@@ -25,7 +25,7 @@ from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
-from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
+from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary, visible
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.board import board
@@ -116,8 +116,16 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @narrowing_options
 @how_options
 @notify_option
+@click.option("--command", default="", hidden=True, help="What whoever wants to run it again should type.")
 def run(
-    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
+    sweep: str,
+    scale: str | None,
+    results: Path,
+    slots: int,
+    narrowing: Narrowing,
+    how: How,
+    notify: tuple[str, ...],
+    command: str,
 ) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
@@ -128,7 +136,7 @@ def run(
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
-    found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
+    found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing)})
     with lock(results):
         return run_found(found, results, slots, how, tell=tell)
 
@@ -245,8 +253,9 @@ def export(trial_id: str, folder: Path, results: Path) -> None:
     kept = weights.path_of(found[0], results / "weights")
     if not kept.exists():
         raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    trial = Trial.model_validate_json(read([path_of(found[0], results)])["trial"][0].as_py())
-    hf.export(weights.load(trial, kept), folder, trial.task.vocabulary)
+    about = read([path_of(found[0], results)]).slice(0, 1).to_pylist()[0]
+    trial = Trial.model_validate_json(about["trial"])
+    hf.export(weights.load(trial, kept, about["weights_sha256"]), folder, trial.task.vocabulary)
     out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")
 
 
@@ -273,12 +282,13 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
             out.print(f"compare {name}, {task}: {link}")
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = server(results, LOOPBACK, port, names=[])
-    os.execve(sys.executable, command, os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)})
+    environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)}
+    os.execve(sys.executable, command, environment)  # nosec B606 # words of ours, and no shell
 
 
 cli.add_command(fit)
 cli.add_command(report)
-for verb in (run, status, logs, retry, stop, report):
+for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)
 
 
@@ -307,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
         click.echo(said, err=True)
         return 130
-    click.echo(f"error: {problem}", err=True)
+    click.echo(f"error: {visible(problem)}", err=True)
     return 2
 
 
