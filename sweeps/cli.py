@@ -20,6 +20,7 @@ from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
+from sweeps.devices import slots_here
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
@@ -41,11 +42,11 @@ from sweeps.verbs.options import (
     notify_option,
     results_option,
     scale_option,
-    slots_option,
     sweep_argument,
 )
 from sweeps.verbs.report import report, write_report
 from sweeps.verbs.status import retry, status, stop
+from sweeps.verbs.train import train
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
 
@@ -60,7 +61,9 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, pull, make_token):
+for verb in (train, logs, samples, evaluate, reproduce, status, retry, stop, diff):
+    cli.add_command(verb)
+for verb in (ingest, gc, doctor, mlflow, pull, make_token):
     cli.add_command(verb)
 
 
@@ -95,13 +98,10 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @sweep_argument
 @scale_option
 @results_option
-@slots_option
 @narrowing_options
 @how_options
 @notify_option
-def run(
-    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
-) -> int:
+def run(sweep: str, scale: str | None, results: Path, narrowing: Narrowing, how: How, notify: tuple[str, ...]) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
 
@@ -113,16 +113,15 @@ def run(
     writable(results)
     found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots, how, tell=tell)
+        return run_found(found, results, how, tell=tell)
 
 
-def run_found(
-    found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
-) -> int:
+def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
     """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
     before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
+    slots = how.slots or slots_here()
     made = plan_of(found, results, slots)
     missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)

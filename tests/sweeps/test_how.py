@@ -125,7 +125,7 @@ def test_a_cell_that_begins_again_holds_its_slot_twice(watch, clock):
 
 
 def test_a_run_whose_budget_is_spent_asks_to_end_and_waits_for_what_is_under_way(watch, clock, tmp_path, monkeypatch):
-    from sweeps.run import Ending
+    from sweeps.events import Ending
 
     monkeypatch.setattr(stopping, "LOOK_EVERY_S", -math.inf)
     first, second, _ = watch.cells
