@@ -24,6 +24,7 @@ os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_prestart_worker_first_driver": "0",  # processes that wait for tasks, which there are none of
 }
 if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every network: only to those who have this token
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -40,11 +41,11 @@ from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import devices, stopping, token
 from sweeps.events import Ending, Watching
 from sweeps.how import How
-from sweeps.lanes import Lane, capacity, joined, part, per_gpu, smallest, split
+from sweeps.lanes import Lane, capacity, joined, lane_of, part, per_gpu, smallest, split
 from sweeps.leaks import leaks
 from sweeps.spec import Sweep
 from sweeps.watch import Watch
-from sweeps.work import Given, alone, device, grouped
+from sweeps.work import Given, alone, device, grouped, leader
 
 WORKER_ENV = {
     "OMP_NUM_THREADS": "1",  # two one-thread processes beat one of two threads by 1.4 to 1.7 on two cores
@@ -97,8 +98,9 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             raise ValueError(f"a cell wants {most} workers and there are {has['GPU']:g} GPUs; add some, or lower its workers")
         if joined() or has["GPU"]:
             watch.slots = how.slots or int(has["GPU"] or has["CPU"])
-        if watch.slots < most:
-            raise ValueError(f"{watch.slots} slots on this cluster, a cell wants {most}; --slots says how many there will be")
+            if watch.slots < most:
+                there = f"{watch.slots} slots on this cluster, a cell wants {most}"
+                raise ValueError(f"{there}; --slots says how many there will be")
         before = leaks()
         for line in sorted(before):
             watch.console.print(f"left over on this cluster by others: {line}")
@@ -119,12 +121,13 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
 
 def start(slots: int) -> None:
     """Start Ray here, or join the cluster that RAY_ADDRESS names."""
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": WORKER_ENV}}
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
-        ray.init(**common)
+        ray.init(**common, runtime_env={"env_vars": WORKER_ENV})
     else:
         if os.environ.get("RAY_AUTH_MODE", "token") == "token":
             token.ensure()
+        os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
         here = {"address": "local", "include_dashboard": False}
         ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
 
@@ -141,10 +144,12 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"]) for cell in lane}
     watch.sizes |= {trial_id: workers / number for trial_id, number in parts.items()}
     at_once = slots * max(parts.values()) // workers
-    lane, stacks = side_by_side(lane, results, how, at_once)
-    cells = {cell.trial.id: cell.model_dump_json() for cell in lane}
+    everyone = [cell for cell in sweep.cells if (cell.workers, lane_of(cell, sweep.scale)) == (workers, kind)]
+    lane, stacks = side_by_side(lane, everyone, results, how, at_once)
+    mates = {trial_id for stack in stacks.values() for trial_id in stack}
+    cells = {cell.trial.id: cell.model_dump_json() for cell in (*everyone, *lane) if cell.trial.id in mates}
     columns = {cell.trial.id: axes(cell.trial) for cell in lane}
-    space = {"trial_id": tune.grid_search(list(cells))}
+    space = {"trial_id": tune.grid_search([cell.trial.id for cell in lane])}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
     told = (workers, on_gpu, cells, stacks, parts, how.checkpoint_s, how.early_stop)
@@ -187,15 +192,18 @@ def gpu_of(cluster: Mapping[str, float]) -> devices.Device | None:
     return devices.here()
 
 
-def side_by_side(lane: Sequence[Cell], results: Path, how: How, slots: int) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
+def side_by_side(
+    lane: Sequence[Cell], everyone: Sequence[Cell], results: Path, how: How, slots: int
+) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
     """The cells in the order to start them, and which are trained together, under the id of each.
 
-    The first of each stack trains it, and stands where its first cell stood; the others come last and find their records.
-    No stack is so large that a slot stays without one.
+    everyone: those that are done too, so that stacks are the same ones after an interruption, and go on from their checkpoints.
+    The first of each stack that is to run trains it, and stands where its first cell stood; the others come last and find their
+    records. No stack is so large that a slot stays without one.
     """
     place = Placement(results, world=lane[0].workers, device=device())
     by_shape: dict[str, list[Trial]] = {}
-    for trial in () if how.early_stop else (cell.trial for cell in lane):
+    for trial in () if how.early_stop else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
         by_shape.setdefault(shape(trial), []).append(trial)
     under: dict[str, tuple[str, ...]] = {}
     for trials in by_shape.values():
@@ -203,7 +211,8 @@ def side_by_side(lane: Sequence[Cell], results: Path, how: How, slots: int) -> t
         for group in groups(trials, replace(place, stack=min(most, ceil(len(trials) / slots)))):
             stack = tuple(trials[i].id for i in group)
             under |= dict.fromkeys(stack, stack)
-    last = [cell for cell in lane if under.get(cell.trial.id, [cell.trial.id])[0] != cell.trial.id]
+    under = {cell.trial.id: under.get(cell.trial.id, (cell.trial.id,)) for cell in lane}
+    last = [cell for cell in lane if leader(cell.trial.id, under) != cell.trial.id]
     return [cell for cell in lane if cell not in last] + last, under
 
 

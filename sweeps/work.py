@@ -43,9 +43,9 @@ class Given:
     on_gpu: bool
     """Whether workers have GPUs; those who drive groups of them may have none."""
     cells: dict[str, str]
-    """JSON of each, by trial id."""
+    """JSON of each, by trial id; those that are done too, where others are trained beside them."""
     stacks: dict[str, tuple[str, ...]]
-    """The ids that train side by side, under each of them; the first does it."""
+    """The ids that train side by side, under each that is to run; the first of these does it."""
     parts: dict[str, int]
     """How many cells like it share its GPU, by trial id."""
     checkpoint_s: float = 60.0
@@ -96,16 +96,21 @@ def alone(config: dict[str, Any], given: Given) -> None:
 def stacked(cell: Cell, place: Placement, given: Given) -> Record | None:
     """The cell's new record, if it was trained beside others just now.
 
-    The first of a stack trains all; the others, which come last of all, wait for it and find their records there.
+    The leader of a stack trains all; the others, which come last of all, wait for it and find their records there.
     """
     ids = given.stacks.get(cell.trial.id, ())
     if len(ids) < 2:
         return None
     trials = [given.cell(trial_id).trial for trial_id in ids]
     with held(given.results / "stacks" / name_of(trials), place):
-        if cell.trial.id == ids[0]:
+        if cell.trial.id == leader(cell.trial.id, given.stacks):
             return side_by_side(trials, given.results, place, given.sweep).get(cell.trial.id)
     return None
+
+
+def leader(trial_id: str, stacks: dict[str, tuple[str, ...]]) -> str:
+    """The trial that trains the stack of this one: the first of those that are to run."""
+    return next(one for one in stacks[trial_id] if one in stacks)
 
 
 @contextmanager
