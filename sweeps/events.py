@@ -64,6 +64,8 @@ class Watching(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         trial_id = trial.config["trial_id"]
         if "status" in result:
+            if "score" in result:
+                trial.config["score"] = result["score"]  # of results, `tune list-trials` shows none but its own names
             self.watch.ended(trial_id, result["status"], result.get("train_seconds", 0.0), result.get("failure", ""))
         elif "step" in result:
             progress = result["step"] / result["steps"]

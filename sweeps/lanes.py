@@ -74,7 +74,7 @@ def elastic(cell: Cell) -> int | tuple[int, int]:
 def capacity(now: Mapping[str, float]) -> dict[str, float]:
     """CPUs and GPUs of a cluster: those that it has, or may grow to by the file that `ray up` left on its head."""
     said: dict[str, Any] = json.loads(UP.read_text()) if joined() and UP.exists() else {}
-    kinds = [(kind["resources"], kind.get("max_workers", 0)) for kind in said.get("available_node_types", {}).values()]
+    kinds = [(kind.get("resources", {}), kind.get("max_workers", 0)) for kind in said.get("available_node_types", {}).values()]
     found = {}
     for name in ("CPU", "GPU"):
         each = sorted((has.get(name, 0) for has, number in kinds for _ in range(number)), reverse=True)

@@ -36,6 +36,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from parrots.failures import BUDGET
 from parrots.placement import Placement
+from parrots.provenance import cores
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import devices, stopping, token
@@ -90,7 +91,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
     # Ray puts the current folder before the libraries of its workers: there, a sweep called six.py would be `six`.
     most = max(cell.workers for cell in cells)
     with chdir(results / "tune"):
-        start(max(watch.slots, most))
+        start(max(how.slots or cores(), most))
     handlers = graceful(results)  # now, since Ray sets its own for SIGTERM as it starts
     try:
         has = capacity(ray.cluster_resources())
@@ -119,7 +120,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             signal.signal(one, handler)
 
 
-def start(slots: int) -> None:
+def start(cpus: int) -> None:
     """Start Ray here, or join the cluster that RAY_ADDRESS names."""
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
@@ -129,7 +130,7 @@ def start(slots: int) -> None:
             token.ensure()
         os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
         here = {"address": "local", "include_dashboard": False}
-        ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
+        ray.init(**here, num_cpus=cpus, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
 
 
 def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: Watch, how: How) -> tune.Tuner:
