@@ -20,6 +20,7 @@ from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
+from sweeps.devices import slots_here
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
@@ -42,11 +43,11 @@ from sweeps.verbs.options import (
     notify_option,
     results_option,
     scale_option,
-    slots_option,
     sweep_argument,
 )
 from sweeps.verbs.report import report, write_report
 from sweeps.verbs.status import retry, status, stop
+from sweeps.verbs.train import train
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
 
@@ -61,23 +62,9 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (
-    logs,
-    samples,
-    evaluate,
-    reproduce,
-    ingest,
-    status,
-    retry,
-    stop,
-    gc,
-    diff,
-    doctor,
-    mlflow,
-    board,
-    pull,
-    make_token,
-):
+for verb in (train, logs, samples, evaluate, reproduce, status, retry, stop, diff):
+    cli.add_command(verb)
+for verb in (ingest, gc, doctor, mlflow, board, pull, make_token):
     cli.add_command(verb)
 
 
@@ -112,7 +99,6 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @sweep_argument
 @scale_option
 @results_option
-@slots_option
 @narrowing_options
 @how_options
 @notify_option
@@ -121,7 +107,6 @@ def run(
     sweep: str,
     scale: str | None,
     results: Path,
-    slots: int,
     narrowing: Narrowing,
     how: How,
     notify: tuple[str, ...],
@@ -138,7 +123,7 @@ def run(
     writable(results)
     found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots, how, tell=tell)
+        return run_found(found, results, how, tell=tell)
 
 
 def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
@@ -147,13 +132,12 @@ def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
     return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
 
 
-def run_found(
-    found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
-) -> int:
+def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
     """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
     before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
+    slots = how.slots or slots_here()
     made = plan_of(found, results, slots)
     missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)
