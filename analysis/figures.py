@@ -8,10 +8,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from analysis.claims import Claim, Decision
+from analysis.claims import Claim
 from analysis.compare import FEWEST, band, usable
 from analysis.picture import LOOKS, STYLE, Picture, panels, quantity, sparse_ticks
 from analysis.threshold import runs_of
+from analysis.verdicts import Decision
 
 PLACES = ((6, -11, "left"), (-6, 5, "right"), (6, 5, "left"), (-6, -11, "right"), (9, -3, "left"), (-9, -3, "right"))
 """Where a mark's name may stand beside it, in points: the first that hides nothing."""

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.claims import Claim, Decision, family
+from analysis.claims import Claim
 from analysis.compare import beside_control
 from analysis.figures import of_claims
 from analysis.picture import Picture, quantity
@@ -23,6 +23,7 @@ from analysis.size_figures import of_sizes
 from analysis.table import curves, load, with_best_lr
 from analysis.threshold import runs_of
 from analysis.training_figures import of_training
+from analysis.verdicts import Decision, family
 from parrots.atomic import atomic
 
 

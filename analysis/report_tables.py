@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims import Claim, Decision, decide
+from analysis.claims import Claim
 from analysis.contrast import field_of
 from analysis.threshold import readings, runs_of, subject
+from analysis.verdicts import Decision, decide
 
 
 def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:

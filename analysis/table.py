@@ -88,13 +88,20 @@ def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     return rows.loc[along, ["trial_id", "metric", "step", "value"]]
 
 
+def chooser(frame: pd.DataFrame) -> str:
+    """The column whose lowest value chooses a learning rate: validation loss where it was measured, or the last training loss."""
+    return "validation_loss" if "validation_loss" in frame and frame["validation_loss"].notna().any() else CURVE
+
+
 def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of each configuration at its best learning rate: the lowest final training loss, averaged over seeds.
+    """The trials of each configuration at its best learning rate: the lowest `chooser`, averaged over seeds.
 
     The score itself has no say, so choosing does not flatter it. A diverged trial loses the choice; a configuration whose
-    trials all diverged keeps none, and is missing not at random.
+    trials all diverged keeps none, and is missing not at random. A table without learning rates has nothing to choose.
     """
-    loss = frame[CURVE].where(frame["status"] == "done", float("inf"))
+    if frame["lr"].isna().all():
+        return frame[frame["status"] == "done"]
+    loss = frame[chooser(frame)].where(frame["status"] == "done", float("inf"))
     usable = loss.notna() & frame["status"].isin(["done", "diverged"])
     mean = loss[usable].groupby([frame["configuration"], frame["lr"]]).mean()
     best = mean[mean < float("inf")].groupby("configuration").idxmin()

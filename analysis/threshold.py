@@ -24,10 +24,12 @@ def runs_of(claim: Claim, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject(claim: Claim, frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of `frame` that a claim is about."""
-    runs = frame[frame["task"] == claim.task]
+    """The trials of `frame` that a claim is about; a table that names no task is about any claim's."""
+    runs = frame[frame["task"] == claim.task] if "task" in frame else frame
     for field, value in claim.where.items():
         runs = runs[column(runs, field) == value]
+    for field, least in claim.at_least.items():
+        runs = runs[column(runs, field) >= least]
     return runs
 
 
