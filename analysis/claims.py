@@ -59,6 +59,8 @@ class Claim(Frozen):
     """The trials that the claim is about, by the values of some of their fields; by default all of the task."""
     at_least: dict[str, float] = Field(default_factory=dict)
     """And by the least that some of their fields may be: {"N_total": 1e8}."""
+    every_rate: bool = False
+    """Whether it is about all learning rates, and not about each configuration at its chosen one."""
 
     @property
     def measured(self) -> str:

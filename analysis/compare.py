@@ -255,7 +255,7 @@ def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = ["label", "control", "value", "control_value", "difference", "low", "high"]
     if metric not in frame:
         return pd.DataFrame(columns=columns)
-    frame = frame[frame[metric].notna()]
+    frame = frame[frame[metric].notna()].astype(dict.fromkeys(("d_model", "n_layers", "d_ff", "top_k"), float))
     groups = frame.groupby("configuration", sort=False)[metric]
     means, counts = groups.mean(), groups.size()
     freedom = len(frame) - len(means)

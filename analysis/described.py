@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.picture import quantity
 from analysis.runs import no_column
+from analysis.threshold import UNNAMED
 
 ALIASES = {
     "N_total": ("N",),
@@ -42,11 +43,10 @@ def described(frame: pd.DataFrame) -> pd.DataFrame:
         if (frame["kind"] == "MoE").any():
             raise ValueError(f"MoE need N_active: {no_column('N_active', frame)}; say which with --map N_active=COLUMN")
         frame["N_active"] = frame["N_total"]
-    frame = frame.assign(**{name: value for name, value in _absent(frame).items() if name not in frame})
     if "configuration" not in frame:
         told = frame[[name for name in IDENTITY if name in frame]].astype(object)
         frame["configuration"] = [json.dumps(row, default=str) for row in told.to_numpy().tolist()]
-    return with_derived(frame)
+    return with_derived(frame.assign(**{name: value for name, value in _absent(frame).items() if name not in frame}))
 
 
 def with_derived(frame: pd.DataFrame) -> pd.DataFrame:
@@ -79,15 +79,21 @@ def _kinds(column: pd.Series) -> pd.Series:
 def _absent(frame: pd.DataFrame) -> dict[str, object]:
     """What a table may leave out, and what stands in its place."""
     named = next((frame[one] for one in ("name", "run_name", "model") if one in frame), None)
+    label = named.astype(str) if named is not None else [quantity(n) for n in frame["N_total"].astype(float)]
     return {
+        "task": UNNAMED,
         "n_experts": frame["kind"].eq("MoE").map({True: np.nan, False: 1}),
         "top_k": np.nan,
         "d_model": np.nan,
         "d_ff": np.nan,
         "n_layers": np.nan,
-        "label": named.astype(str) if named is not None else [quantity(n) for n in frame["N_total"].astype(float)],
+        **{"label": label, "name": label},
         "seed": 0,
         "lr": np.nan,
         "loss": np.nan,
+        "status": "done",
         "reason": "",
+        "workers": 1,
+        **{"wall_s": np.nan, "train_s": np.nan},
+        **{"hardware": "", "commit": ""},
     }

@@ -114,9 +114,9 @@ def worth(found: Comparison) -> str:
     """The exchange rate in a sentence, and in turn how many inactive parameters make up for an active one."""
     low, high = found.profile
     sought = f"sought from {RATES[0]:g} to {RATES[1]:g}"
-    inverse = (
-        "" if not found.rate.value else f", so {1 / found.rate.value:.2f} inactive ones [{_inverse(high)}, {_inverse(low)}] for one"
-    )
+    inverse = ""
+    if found.rate.value:
+        inverse = f"; 1/r = {1 / found.rate.value:.2f} [{_inverse(high)}, {_inverse(low)}] inactive ones for an active one"
     return (
         f"An inactive parameter is worth r = {found.rate:.2f} active ones ({sought}; by the profile of the fit "
         f"{low:.2f} to {high:.2f}{inverse})."

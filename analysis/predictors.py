@@ -29,7 +29,7 @@ PREDICTORS: dict[str, tuple[tuple[str, ...], ...]] = {  # name -> its columns, e
 }
 EQUAL = ("N_total", "N_active", "perplexity")
 """At which MoE are set beside dense models."""
-RESAMPLES = 400
+RESAMPLES = 200
 LARGE = 0.25  # the share of configurations, the largest, that an extrapolation is asked for
 VARIED = 1.05  # a predictor whose largest value is less than this times its smallest is said not to vary
 
@@ -42,7 +42,11 @@ class Axes:
     """A row a predictor, the best first: left_out, extrapolated, AICc and BIC above the least, behind (an `Estimate`)."""
     absent: dict[str, str]
     """Predictors that could not be tried, with the reason."""
+    rate: Estimate | None
+    """The worth of an inactive parameter in active ones; None where no run has any."""
+    profile: tuple[float, float]
     worth: str
+    """Both in a sentence, or why they are not known."""
     tied: str
     """Why active parameters are not told from width here, or nothing."""
     offsets: dict[str, Estimate]
@@ -114,7 +118,7 @@ def axes(frame: pd.DataFrame, metric: str, form: str) -> Axes:
     return Axes(
         ranking.drop(columns="error_M"),
         absent,
-        exchange(frame, metric, form),
+        *exchange(frame, metric, form),
         tied(frame),
         offsets,
         apart,
@@ -140,9 +144,16 @@ def candidates(frame: pd.DataFrame) -> tuple[list[Candidate], dict[str, str]]:
             absent[name] = "the runs do not vary it"
         elif len(x_PR) > 1 and np.ptp(x_PR[0] / x_PR[1]) < 1e-9:
             absent[name] = f"{' and '.join(taken)} are the same in every run"
+        elif same := next((one.name for one in tried if len(x_PR) == len(one.x_PR) == 1 and _alike(x_PR[0], one.x_PR[0])), ""):
+            absent[name] = f"it goes with {same} in every run"
         else:
             tried.append(Candidate(name, x_PR))
     return tried, absent
+
+
+def _alike(x_R: np.ndarray, other_R: np.ndarray) -> bool:
+    """Whether lines in the logarithm of either say the same."""
+    return abs(float(np.corrcoef(np.log(x_R), np.log(other_R))[0, 1])) > 1 - 1e-9
 
 
 def largest(frame: pd.DataFrame) -> tuple[str, np.ndarray]:
@@ -164,11 +175,16 @@ def criteria(squares: float, K: int, parameters: int) -> tuple[float, float]:
     return aicc, fit + parameters * math.log(K)
 
 
-def exchange(frame: pd.DataFrame, metric: str, form: str) -> str:
-    """The worth of an inactive parameter in a sentence, or why it is not known."""
+def exchange(frame: pd.DataFrame, metric: str, form: str) -> tuple[Estimate | None, tuple[float, float], str]:
+    """The worth of an inactive parameter, its profile interval, and both in a sentence, or why they are not known."""
     if (frame["N_total"] <= 1.01 * frame["N_active"]).all():
-        return "All parameters are active in every run, so nothing tells what an inactive one is worth."
-    return worth(compare(frame, metric, form, "N_total", "N_active", resamples=RESAMPLES))
+        return (
+            None,
+            (math.nan, math.nan),
+            "All parameters are active in every run: nothing tells what an inactive one is worth.",
+        )
+    found = compare(frame, metric, form, "N_total", "N_active", resamples=RESAMPLES)
+    return found.rate, found.profile, worth(found)
 
 
 def beside_dense(frame: pd.DataFrame, metric: str, form: str) -> tuple[dict[str, Estimate], dict[str, str]]:

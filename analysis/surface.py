@@ -13,7 +13,9 @@ from analysis.fit import linear, logit_linear, on_scale
 OUT_OF_REACH = 3.0  # decades beyond what was tried, where a curve without a top is said to have it
 
 
-def slope(frame: pd.DataFrame, metric: str, form: str, along: str, given: tuple[str, ...] = (), resamples: int = 2000) -> Parallel:
+def slope(
+    frame: pd.DataFrame, metric: str, form: str, along: str, given: tuple[str, ...] = (), resamples: int = 2000
+) -> Parallel:
     """The change of the metric for each doubling of `along` at equal `given`; of a share, the mean over the runs.
 
     ValueError if the runs do not vary it beside the others, or are no more configurations than the plane has parameters.

@@ -57,9 +57,12 @@ def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
     return Decision(claim, said, found, found.evidence, more(claim, found, runs) if said == "undecided" else "")
 
 
-def family(claims: Sequence[Claim], chosen: pd.DataFrame) -> list[Decision]:
-    """The verdicts on a sweep's claims together; one that holds alone but not by Holm's rule is undecided."""
-    decisions = [decide(claim, chosen) for claim in claims]
+def family(claims: Sequence[Claim], chosen: pd.DataFrame, done: pd.DataFrame | None = None) -> list[Decision]:
+    """The verdicts on a sweep's claims together; one that holds alone but not by Holm's rule is undecided.
+
+    done: the runs at every learning rate, for claims about these.
+    """
+    decisions = [decide(claim, done if claim.every_rate and done is not None else chosen) for claim in claims]
     tested = [i for i, one in enumerate(decisions) if one.found and one.verdict != "direction only"]
     alone = [p_value(decisions[i].claim, decisions[i].found.interval) for i in tested]  # type: ignore[union-attr]
     for i, p, adjusted in zip(tested, alone, holm(alone), strict=True):
