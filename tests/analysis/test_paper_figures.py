@@ -78,15 +78,11 @@ def test_sparsity_tokens_and_training_are_drawn_from_a_table_too():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    asked = ("figure1a", "figure6a", "figure5-gsm8k")
-    claims = [one for one in PARROTS if one.name in asked]
-    claims.append(
-        Offset(name="none", statement="s", task="x", metric="books", form="power", at="N_total", side="equal", margin=1)
-    )
-    table = described_models(seeds=2)
-    return write(
-        [Asked("mine", "Runs of mine.csv", claims, (), "parrots report mine.csv", table=table)], tmp_path_factory.mktemp("r")
-    )
+    claims = [one for one in PARROTS if one.name in ("figure1a", "figure6a", "figure5-gsm8k")]
+    nothing = {"name": "none", "statement": "s", "task": "x", "metric": "books", "form": "power"}
+    claims.append(Offset(**nothing, at="N_total", side="equal", margin=1))
+    asked = Asked("mine", "Runs of mine.csv", claims, (), "parrots report mine.csv", table=described_models(seeds=2))
+    return write([asked], tmp_path_factory.mktemp("results"))
 
 
 def test_a_report_of_a_table_has_verdicts_figures_and_reasons(written):
