@@ -31,8 +31,10 @@ from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.board import board
 from sweeps.verbs.cluster import cluster_option, make_token, pull
+from sweeps.verbs.compare import claims, compare
 from sweeps.verbs.diff import diff
 from sweeps.verbs.doctor import doctor
+from sweeps.verbs.export import export
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
@@ -216,34 +218,6 @@ def theory(results: Path, seed: int, scale: str) -> int:
 
 
 @cli.command()
-@click.argument("trial_id")
-@click.argument("folder", type=click.Path(path_type=Path))
-@results_option
-def export(trial_id: str, folder: Path, results: Path) -> None:
-    """Write the trained model of TRIAL_ID into FOLDER, for transformers and whatever builds on it (vLLM, lm_eval, trl).
-
-    TRIAL_ID: its first characters are enough. The report's trials.csv and MLflow's tags have it.
-    """
-    from parrots.models import hf
-    from parrots.record import path_of, read
-    from parrots.spec import Trial
-    from parrots.training import weights
-
-    found = sorted(one for one in ledger.read(results).done if one.startswith(trial_id))
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} trials in {results} begin with {trial_id!r}; one has to")
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name a new folder")
-    kept = weights.path_of(found[0], results / "weights")
-    if not kept.exists():
-        raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    about = read([path_of(found[0], results)]).slice(0, 1).to_pylist()[0]
-    trial = Trial.model_validate_json(about["trial"])
-    hf.export(weights.load(trial, kept, about["weights_sha256"]), folder, trial.task.vocabulary)
-    out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")
-
-
-@cli.command()
 @click.argument("sweep", required=False)
 @results_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
@@ -271,6 +245,9 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
 
 
 cli.add_command(fit)
+cli.add_command(compare)
+cli.add_command(claims)
+cli.add_command(export)
 cli.add_command(report)
 for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)
