@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.claims import Claim, Decision, decide
 from analysis.contrast import field_of
+from analysis.table import CEILINGS
 from analysis.threshold import readings, runs_of, subject
 
 
@@ -32,6 +33,8 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
             if metric in runs and runs[metric].notna().any():
                 row[metric] = runs[metric].mean()
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
+                if (ceiling := CEILINGS.get(metric)) in runs and runs[ceiling].notna().any():
+                    row[ceiling] = runs[ceiling].mean()
         table.append(row)
     return pd.DataFrame(table)
 

@@ -16,6 +16,8 @@ from parrots.record import STATUSES, evaluations_of, path_of, read
 from parrots.spec import Trial
 
 CURVE = "loss"  # measured along the way, as are the gradients' norm and the state of the routers; all else at the last step
+CEILINGS = {"exact_match": "tie_ceiling"}
+"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 
