@@ -19,6 +19,8 @@ CURVE = "loss"  # measured along the way, as are the gradients' norm and the sta
 CURVES = ["trial_id", "metric", "step", "value"]
 CHOOSERS = {"validation_loss": "validation loss", CURVE: "final training loss"}
 """What chooses a learning rate: the first of these that was measured, at its lowest."""
+CEILINGS = {"exact_match": "tie_ceiling"}
+"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 

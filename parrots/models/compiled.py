@@ -355,7 +355,12 @@ def times_transposed(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
 @kernel
 def by_expert(rows_: int, weights_: int, out_: int, counts_: int, R: int, E: int, n_in: int, n_out: int) -> None:
     """(R, O) each expert's rows times its (I, O) weights."""
-    rows, weights, out, counts = matrix(rows_, R, n_in), matrix(weights_, E * n_in, n_out), matrix(out_, R, n_out), indices(counts_, E)
+    rows, weights, out, counts = (
+        matrix(rows_, R, n_in),
+        matrix(weights_, E * n_in, n_out),
+        matrix(out_, R, n_out),
+        indices(counts_, E),
+    )
     first = 0
     for e in range(E):
         last = first + counts[e]
@@ -367,7 +372,12 @@ def by_expert(rows_: int, weights_: int, out_: int, counts_: int, R: int, E: int
 @kernel
 def by_expert_rows_back(g_: int, weights_: int, out_: int, counts_: int, R: int, E: int, n_in: int, n_out: int) -> None:
     """(R, I) the gradient of the rows from (R, O), that of their products."""
-    g, weights, out, counts = matrix(g_, R, n_out), matrix(weights_, E * n_in, n_out), matrix(out_, R, n_in), indices(counts_, E)
+    g, weights, out, counts = (
+        matrix(g_, R, n_out),
+        matrix(weights_, E * n_in, n_out),
+        matrix(out_, R, n_in),
+        indices(counts_, E),
+    )
     first = 0
     for e in range(E):
         last = first + counts[e]

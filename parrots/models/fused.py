@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
+from torch.nn import functional
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LONGEST = 64  # tokens of a sequence whose attention works in the cache
