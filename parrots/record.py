@@ -61,10 +61,11 @@ SCHEMA = pa.schema(
         ("failure", pa.string()),  # oom, diverged, infrastructure, bug, or nothing
         ("stacked", pa.int32()),  # trials that were trained side by side with this one, itself included
         ("early_stop", pa.string()),  # the rule by which trials of its sweep could be ended early, or nothing
+        ("weights_sha256", pa.string()),  # of the file of final weights, or nothing where none was kept
     ]
 )
-LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": ""}
-"""Columns that records of before 2026-11-24 lack, and what that means."""
+LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": "", "weights_sha256": ""}
+"""Columns that records of before 2026-11-25 may lack, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Record:
     """Trials that were trained side by side with this one, itself included."""
     early_stop: str = ""
     """The rule by which trials of its sweep could be ended early: curves of such a sweep are those of survivors."""
+    weights_sha256: str = ""
+    """Of the file of final weights, if one was kept."""
     evaluation: Evaluation | None = None
     """What the trained model was asked besides; nothing for the trial itself."""
 
@@ -127,6 +130,7 @@ class Record:
             "failure": "diverged" if self.status == "diverged" else self.failure,
             "stacked": self.stacked,
             "early_stop": self.early_stop,
+            "weights_sha256": self.weights_sha256,
         }
         rows = [about | asdict(m) for m in self.measurements] or [about]
         return pa.Table.from_pylist(rows, SCHEMA)
