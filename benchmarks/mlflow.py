@@ -187,7 +187,7 @@ def main() -> None:
     )
     if args.smoke:
         args.runs, args.points, args.theirs = 10, 10, 2
-    text = f"{machine()}, MLflow over SQLite on the local disk, seconds of the clock; CPU-seconds of this process, the server's not among them."
+    text = f"{machine()}, MLflow over SQLite on the local disk. Seconds of the clock; CPU-seconds of this process, no server's."
     head = ("store", "", "runs", "points a run", "s a run", "CPU-s a run", "points a second", "", "afterwards")
     table = Table("Mirroring to MLflow", text, head)
     for kind in ("SQLite", "a local server"):

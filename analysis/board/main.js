@@ -195,7 +195,7 @@ function received(reply) {
   }
   const live = byId("live");
   live.classList.toggle("going", data.running && ABOUT.live);
-  live.textContent = !ABOUT.live ? "as it was when it was written" : data.loading && !data.n ? "reading records" : data.running ? "a run is at work" : data.n ? "nothing is running" : "no trials yet";
+  live.textContent = reply.problem ? reply.problem : !ABOUT.live ? "as it was when it was written" : data.loading && !data.n ? "reading records" : data.running ? "a run is at work" : data.n ? "nothing is running" : "no trials yet";
 }
 
 async function follow() {

@@ -48,7 +48,7 @@ def rows(count: int) -> list:
 
 def written(folder: Path, some: list) -> Path:
     """The page of these rows, as a file."""
-    told = {"revision": len(some), "more": False, "running": False, "n": len(some), "columns": columns(some)}
+    told = {"revision": len(some), "more": False, "running": False, "problem": "", "n": len(some), "columns": columns(some)}
     about = {"title": "many", "results": "results", "sweeps": [], "live": False}
     (folder / "board.html").write_text(page(about, told))
     return folder / "board.html"
