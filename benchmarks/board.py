@@ -42,7 +42,7 @@ TASKS = (
 
 def written(count: int, results: Path) -> None:
     """Records of so many trials of different shapes."""
-    draw = random.Random(0)
+    draw = random.Random(0)  # nosec B311 # draws shapes
     for seed in range(count):
         d, experts = draw.choice([16, 32, 48, 64, 96, 128]), draw.choice([1, 2, 4, 8, 16])
         ffn = {"kind": "dense", "d_ff": d * draw.choice([1, 2])}
@@ -85,7 +85,7 @@ def served(results: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "sweeps.cli", "board", "--results", str(results), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # nosec B603 # ours
     try:
         while socket(AF_INET, SOCK_STREAM).connect_ex(("127.0.0.1", port)):
             if process.poll() is not None:
@@ -109,7 +109,7 @@ def main() -> None:
         written(args.trials, results)
         began = time.perf_counter()
         command = [sys.executable, "-m", "sweeps.cli", "board", "--results", str(results), "--once", str(file)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # nosec B603 # ours
         took = time.perf_counter() - began
 
         def row(name: str, times: list[tuple[float, float, float]]) -> None:
