@@ -117,8 +117,8 @@ def _print(found: "Axes", metric: str, form: str) -> None:
     out.print(found.worth)
     if found.tied:
         out.print(f"undecided: {found.tied}")
-    for at, one in found.offsets.items():
-        out.print(f"MoE less dense at equal {at}: {one}")
+    for at, distance in found.offsets.items():
+        out.print(f"MoE less dense at equal {at}: {distance}")
     for at, why in found.apart.items():
         out.print(f"MoE beside dense at equal {at}: {why}")
 
