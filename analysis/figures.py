@@ -10,6 +10,7 @@ from matplotlib.transforms import Bbox
 from analysis.claims import Claim
 from analysis.compare import FEWEST, band, usable
 from analysis.picture import LOOKS, Picture, panels, quantity, sparse_ticks, styled
+from analysis.table import CEILINGS
 from analysis.threshold import runs_of
 from analysis.verdicts import Decision
 
@@ -103,6 +104,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")
+        ceiling(picture, panel, runs, size, claim.metric)
         if size != "perplexity" and found and runs["configuration"].nunique() >= FEWEST:
             fitted(picture, panel, runs, claim, size)
         if found and found.errors and size in found.errors:
@@ -129,6 +131,15 @@ def marks(picture: Picture, panel: Axes, runs: pd.DataFrame, x: str, y: str) -> 
             means = averaged(some, [x, y])
             picture.points(panel, means, x, y, f"{kind}, mean", s=70, edgecolors="white", label=kind, zorder=3, **look)
             picture.points(panel, some, x, y, kind, s=14, alpha=0.45, linewidths=0, zorder=4, **look)
+
+
+def ceiling(picture: Picture, panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
+    """A line at what a solver would score that takes any of several answers, where that was measured."""
+    name = CEILINGS.get(y, "")
+    if name in runs and np.isfinite(height := runs[name].mean()):
+        ends = [runs[x].min() / 1.2, runs[x].max() * 1.2]
+        about = f"{name}: {height:.3g}, of a solver that takes any of several answers"
+        picture.line(panel, ends, [height] * 2, name, about, color="#999", linewidth=1.0, linestyle="--", zorder=0)
 
 
 def names(panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:

@@ -197,7 +197,7 @@ def save_tables(sections: Sequence[Section], folder: Path) -> None:
 
 def render(template: str, view: dict[str, Any]) -> str:
     """A template filled in; an undefined name is an error and everything from data is escaped in HTML."""
-    environment = Environment(
+    environment = Environment(  # nosec B701 # it is on for HTML, and Markdown has no escaping of its kind
         loader=PackageLoader("analysis", "."),
         autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
         undefined=StrictUndefined,

@@ -14,6 +14,7 @@ from analysis.contrast import field_of
 from analysis.paper_figures import BOOKS
 from analysis.predictors import axes
 from analysis.rates import movement
+from analysis.table import CEILINGS
 from analysis.threshold import readings, runs_of, subject
 from analysis.verdicts import Decision, decide
 
@@ -36,6 +37,8 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
             if metric in runs and runs[metric].notna().any():
                 row[metric] = runs[metric].mean()
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
+                if (ceiling := CEILINGS.get(metric)) in runs and runs[ceiling].notna().any():
+                    row[ceiling] = runs[ceiling].mean()
         table.append(row)
     return pd.DataFrame(table).dropna(axis=1, how="all")
 

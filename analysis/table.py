@@ -19,6 +19,8 @@ CURVE = "loss"  # measured along the way, as are the gradients' norm and the sta
 CURVES = ["trial_id", "metric", "step", "value"]
 CHOOSERS = {"validation_loss": "validation loss", CURVE: "final training loss"}
 """What chooses a learning rate: the first of these that was measured, at its lowest."""
+CEILINGS = {"exact_match": "tie_ceiling"}
+"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 
@@ -34,7 +36,8 @@ def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
     asked = [path for one in done for path in evaluations_of(one.stem, results)]
     rows = read([*done, *failed.values(), *asked]).to_pandas()
-    return trials(rows).reindex([i for i in trial_ids if i in set(rows.trial_id)])
+    there = set(rows["trial_id"])
+    return trials(rows).reindex([i for i in trial_ids if i in there])
 
 
 def _attempt(path: Path) -> int:

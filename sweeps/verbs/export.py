@@ -63,6 +63,7 @@ def export_model(trial_id: str, folder: Path, results: Path) -> None:
     kept = weights.path_of(found[0], results / "weights")
     if not kept.exists():
         raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    trial = Trial.model_validate_json(read([path_of(found[0], results)])["trial"][0].as_py())
-    hf.export(weights.load(trial, kept), folder, trial.task.vocabulary)
+    about = read([path_of(found[0], results)]).slice(0, 1).to_pylist()[0]
+    trial = Trial.model_validate_json(about["trial"])
+    hf.export(weights.load(trial, kept, about["weights_sha256"]), folder, trial.task.vocabulary)
     out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")
