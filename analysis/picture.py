@@ -39,6 +39,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "parrots",
     "figure.constrained_layout.use": True,
+    "figure.max_open_warning": 0,  # a report draws all of its figures before it writes them
 }
 SVG = "http://www.w3.org/2000/svg"
 COLUMNS = ["figure", "panel", "series", "x_axis", "y_axis", "x", "y", "low", "high", "trial_id", "about"]
