@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# real servers, browsers, kills and hosts: what takes longer than a unit test may
+SYSTEM := tests/system tests/chaos tests/e2e $(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
 
 .PHONY: quickstart test test-system slow lint audit venv clean
 
@@ -21,13 +23,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py
+	$(BIN)/pytest tests $(addprefix --ignore ,$(SYSTEM) tests/slow)
 
 test-system: venv
-	$(BIN)/pytest tests/system tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py -rs
+	$(BIN)/pytest $(SYSTEM) -rs
 
 slow: venv
-	$(BIN)/pytest tests/slow -rs
+	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs
 
 lint: venv
 	$(BIN)/ruff check .
