@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# real servers, browsers, kills and hosts: what takes longer than a unit test may
-SYSTEM := tests/system tests/chaos tests/e2e $(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
+# tests that start servers, browsers, hosts or whole sweeps, and kill some of them
+SYSTEM := tests/system tests/browser tests/chaos tests/e2e tests/tracking/test_postgres.py \
+	$(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
 
 .PHONY: quickstart test test-system slow lint audit venv clean
 
@@ -23,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests $(addprefix --ignore ,$(SYSTEM) tests/slow)
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(SYSTEM) tests/slow)
 
 test-system: venv
 	$(BIN)/pytest $(SYSTEM) -rs

@@ -182,17 +182,20 @@ def completed(table: pa.Table) -> pa.Table:
     return table
 
 
-def read(paths: Iterable[Path]) -> pa.Table:
-    """The rows of these records under one another. ValueError names a file that is no record."""
+def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of these records under one another, all columns or those named. ValueError names a file that is no record."""
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     tables = []
     for path in paths:
         try:
             with path.open("rb") as source:
-                table = completed(pq.ParquetFile(source).read())
-            if table.schema != SCHEMA or not table.num_rows:
-                raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == SCHEMA}")
+                table = completed(pq.ParquetFile(source).read(columns, use_threads=False))  # small: threads cost more
+            if columns is not None:
+                table = table.select([name for name in columns if name in table.schema.names])
+            if table.schema != schema or not table.num_rows:
+                raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == schema}")
         except (pa.ArrowException, OSError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path}: not a record ({why}); delete it, and the next run makes it again") from error
         tables.append(table)
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    return pa.concat_tables(tables) if tables else schema.empty_table()

@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from parrots.provenance import cores
 from sweeps.narrow import Narrowing
 
 sweep_argument = click.argument("sweep")
 scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
-slots_option = click.option("--slots", type=click.IntRange(min=1), default=cores, help="Trials at once.  [default: one a core]")
 results_option = click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),

@@ -31,7 +31,7 @@ BASE = {
 
 
 def sweep(scale):
-    alone = grid(BASE, {"model.ffn.n_experts": (2, 4, 8, 16, 32)})
+    alone = grid(BASE, {"model.ffn.n_experts": (2, 4, 8, 16, 32)}, lane="packed")
     pair = grid(BASE, {"seed": [8]}, workers=2)
     return Sweep(cells=union(alone, pair), keep="none")
 '''
