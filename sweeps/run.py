@@ -145,6 +145,8 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"]) for cell in lane}
     watch.sizes |= {trial_id: workers / number for trial_id, number in parts.items()}
     at_once = slots * max(parts.values()) // workers
+    # An actor is kept for the next trial only if one waits for resources, so as many wait where resources alone set the limit.
+    ahead = 2 if packed and at_once >= int(has["GPU"] * max(parts.values()) or has["CPU"]) else 1
     everyone = [cell for cell in sweep.cells if (cell.workers, lane_of(cell, sweep.scale)) == (workers, kind)]
     lane, stacks = side_by_side(lane, everyone, results, how, at_once)
     mates = {trial_id for stack in stacks.values() for trial_id in stack}
@@ -169,7 +171,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         param_space=space,
         tune_config=tune.TuneConfig(
             reuse_actors=packed,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=at_once * ahead,
             scheduler=halving() if how.early_stop else None,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
