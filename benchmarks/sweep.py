@@ -95,7 +95,7 @@ def measured(command: list[str], folder: str) -> Took:
     began = time.perf_counter()
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (Path(folder) / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=env)
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=env)  # nosec B603 # ours
         used: dict[int, float] = {}
         over = Event()
         sampler = Thread(target=lambda: sample(process.pid, used, over))

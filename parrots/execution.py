@@ -59,8 +59,9 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
     began, measurements = time.perf_counter(), trained.curves
     if not trained.diverged:
         measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
+    sha256 = ""
     if place.weights and not trained.diverged:
-        weights.keep(model, weights.path_of(trial.id, place.weights), place)
+        sha256 = weights.keep(model, weights.path_of(trial.id, place.weights), place)
     return Record(
         trial,
         "diverged" if trained.diverged else "done",
@@ -72,6 +73,7 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
         workers=place.world,
         steps=trained.steps,
         train_s=trained.seconds,
+        weights_sha256=sha256,
     )
 
 

@@ -67,6 +67,10 @@ def read_cells(path: Path) -> list[Cell]:
                 raise ValueError(f"{path}, line {number}: {one_line(error)}") from error
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos})") from error
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not a cell ({str(error).splitlines()[0]})") from error
+            except RecursionError as error:
+                raise ValueError(f"{path}, line {number}: nested deeper than any cell") from error
     if not cells:
         raise ValueError(f"{path}: no cells in it")
     return cells
