@@ -121,16 +121,22 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
 
 
 def start(cpus: int) -> None:
-    """Start Ray here, or join the cluster that RAY_ADDRESS names."""
+    """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError if that fails, on a machine that is too busy say."""
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
-        ray.init(**common, runtime_env={"env_vars": WORKER_ENV})
+        common |= {"runtime_env": {"env_vars": WORKER_ENV}}
     else:
         if os.environ.get("RAY_AUTH_MODE", "token") == "token":
             token.ensure()
         os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
-        here = {"address": "local", "include_dashboard": False}
-        ray.init(**here, num_cpus=cpus, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
+        common |= {"address": "local", "include_dashboard": False, "num_cpus": cpus, "resources": {DRIVER: 1000}}
+        common |= {"object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(**common)
+    except Exception as error:  # Ray raises bare ones here
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        where = f"the cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} was not joined" if joined() else "Ray did not start"
+        raise ValueError(f"{where}: {said}; its logs are below /tmp/ray/session_latest/logs") from error
 
 
 def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: Watch, how: How) -> tune.Tuner:
