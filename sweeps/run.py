@@ -121,7 +121,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
 
 
 def start(cpus: int) -> None:
-    """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError if that fails, on a machine that is too busy say."""
+    """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError where that fails, as on a machine under load."""
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
         common |= {"runtime_env": {"env_vars": WORKER_ENV}}
