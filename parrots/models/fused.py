@@ -47,6 +47,18 @@ def at(x: Tensor) -> int:
     return address
 
 
+def spare(weight: Tensor, gradient: Tensor) -> None:
+    """Let the next gradient of this weight have this one's memory: fresh pages cost as much as AdamW does on them."""
+    weight.spare = gradient  # type: ignore[attr-defined]
+
+
+def room(weight: Tensor) -> Tensor:
+    """Memory for a gradient of this weight, with anything in it."""
+    if (kept := weight.__dict__.pop("spare", None)) is not None:
+        return kept
+    return torch.empty_like(weight)
+
+
 class RMSNorm(torch.autograd.Function):
     """(..., D) and (D,) in, (..., D) out."""
 
@@ -197,7 +209,7 @@ class Experts(torch.autograd.Function):
             g_sorted = (g_after * after).sum(1)
             g_before = torch.ops.aten.gelu_backward(g_after.mul_(weights[:, None]), before)
             after.mul_(weights[:, None])
-        g_down, g_up = torch.empty_like(down), torch.empty_like(up)
+        g_down, g_up = room(down), room(up)
         compiled.by_expert_weights_back(at(after), at(g_out), at(g_down), at(counts), R, E, F, D)
         compiled.by_expert_weights_back(at(rows), at(g_before), at(g_up), at(counts), R, E, D, U)
         compiled.by_expert_rows_back(at(g_before), at(up), at(g_out), at(counts), R, E, D, U)
