@@ -11,6 +11,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
+LANES = 16  # parrots.models.compiled.W, which takes a second to import
 LONGEST = 64  # tokens of a sequence whose attention works in the cache
 
 
@@ -57,6 +58,24 @@ def room(weight: Tensor) -> Tensor:
     if (kept := weight.__dict__.pop("spare", None)) is not None:
         return kept
     return torch.empty_like(weight)
+
+
+def blocks(n: int) -> int:
+    """Blocks of lanes that hold n heads of sequences."""
+    return -(-n // LANES)
+
+
+def attend(
+    qkv: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, past: int, M: int, H: int, G: int, C: int
+) -> Tensor:
+    """(B, S, H C) attention of new tokens that follow what a cache in lanes holds."""
+    from parrots.models import compiled
+
+    qkv, (B, S, _) = qkv.contiguous(), qkv.shape
+    y = qkv.new_empty(B, S, H * C)
+    cos, sin = rotation
+    compiled.attend(at(qkv), at(cos), at(sin), at(keys), at(values), at(y), B, S, past, M, H, G, C)
+    return y
 
 
 class RMSNorm(torch.autograd.Function):
