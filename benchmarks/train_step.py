@@ -27,7 +27,7 @@ from parrots.placement import Placement
 from parrots.spec import Training, Trial
 from parrots.tasks.task import of_one_length
 from parrots.training.batches import Share
-from parrots.training.optim import adamw
+from parrots.training.optim import adamw, descend
 from parrots.training.parallel import precision, prepare
 from parrots.training.trainer import gradients
 
@@ -107,9 +107,7 @@ def ours(shape: Shape, mode: str, backend: str = AUTO) -> Callable[[], None]:
 
     def step() -> None:
         gradients(transformer, share, shape.batch, trial, place)
-        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        descend(optimizer, 1.0)
 
     return step
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parrots.models import fused
+
 LARGE = 100_000  # elements
 
 
@@ -20,11 +22,15 @@ def written_out(x: Tensor) -> bool:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) * weight over the last dim (arXiv 1910.07467)."""
+    if fused.takes(x) and weight.dtype is x.dtype:
+        return fused.RMSNorm.apply(x, weight, eps)
     return RMSNorm.apply(x, weight, eps) if written_out(x) else F.rms_norm(x, weight.shape, weight, eps)
 
 
 def swiglu(x: Tensor) -> Tensor:
     """silu(gate) * up of a fused (..., 2F) pre-activation."""
+    if fused.takes(x):
+        return fused.SwiGLU.apply(x)
     if written_out(x):
         return SwiGLU.apply(x)
     gate, up = x.chunk(2, dim=-1)
@@ -46,6 +52,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, d_head: int) -> Tensor:
         return Rotation.apply(x, cos, sin)
     a, b = x.chunk(2, dim=-2)
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-2).flatten(-2).transpose(1, 2)
+
+
+def cross_entropy(logits_CV: Tensor, targets_C: Tensor) -> Tensor:
+    """The sum of the negative log-probabilities of the targets, in nats."""
+    if fused.takes(logits_CV):
+        return fused.CrossEntropy.apply(logits_CV, targets_C)
+    return F.cross_entropy(logits_CV, targets_C, reduction="sum")
 
 
 class RMSNorm(torch.autograd.Function):

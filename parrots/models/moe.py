@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parrots.models import megablocks_backend
+from parrots.models import fused, megablocks_backend
 from parrots.models.choice import on_cpu
 from parrots.models.config import Model, MoE
 from parrots.models.kernels import activate
@@ -65,6 +65,14 @@ def padded(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gat
         return (activate(rows_RD.view(E, most, -1) @ up_EDU, gated) @ down_EFD).flatten(0, 1)
 
     return through(experts, x_TD, routing, order_R[filled.flatten()], slot_R)
+
+
+def compiled(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
+    """As `grouped`, in numba's kernels with their gradients: one call where others make one an expert. float32, on a CPU."""
+    if x_TD.dtype is not torch.float32 or x_TD.device.type != "cpu" or routing.token_R is not None or not fused.installed():
+        raise ValueError("backend='compiled' wants numba, float32, a CPU and routers by which tokens choose; take 'grouped'")
+    y_TD: Tensor = fused.Experts.apply(x_TD, routing.expert_R, routing.counts_E, routing.weight_R, up_EDU, down_EFD, gated)
+    return y_TD
 
 
 def by_expert(routing: Routing) -> tuple[Tensor, Tensor]:
@@ -190,10 +198,12 @@ class Combine(torch.autograd.Function):
 
 AUTO = "auto"
 MEGABLOCKS = "megablocks"
+COMPILED = "compiled"
 BACKENDS: dict[str, Backend] = {
     "loop": loop,
     "grouped": grouped,
     "padded": padded,
+    COMPILED: compiled,
     MEGABLOCKS: megablocks_backend.experts,
 }
 
@@ -220,7 +230,9 @@ def run(backend: str, x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: 
     if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
         dtype = torch.get_autocast_dtype(x_TD.device.type)
         x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
-    if backend == AUTO:
+    if backend == AUTO and routing.token_R is None and fused.takes(x_TD):
+        backend = COMPILED
+    elif backend == AUTO:
         backend = fastest(len(routing.expert_R), len(up_EDU), x_TD.shape[1], x_TD.device.type)
     return BACKENDS[backend](x_TD, routing, up_EDU, down_EFD, gated)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from parrots.models import fused
 from parrots.models.config import MoE
 
 THRESHOLD_DECAY = 0.99
@@ -51,6 +52,9 @@ def count(index: Tensor, n: int) -> Tensor:
 def softmax_top_k(logits_TE: Tensor, k: int, renormalize: bool) -> Routing:
     """The `k` most probable experts a token (Shazeer 2017, as in Mixtral); ties go to either."""
     logits_TE = logits_TE.float()
+    if fused.takes(logits_TE):
+        probs_TE, weight_R, expert_R, counts_E = fused.TopK.apply(logits_TE, k, renormalize)
+        return Routing(logits_TE, probs_TE, None, expert_R, weight_R, counts_E)
     probs_TE = logits_TE.softmax(-1)
     weights_TK, experts_TK = probs_TE.topk(k, dim=-1)
     if renormalize:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from parrots.models import fused
 from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, check_input
 from parrots.models.kernels import rms_norm, rotate
@@ -57,7 +58,10 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
-        qk, v = self.qkv(x_BSD).split([rotated, self.heads[1] * self.d_head], dim=-1)
+        qkv = self.qkv(x_BSD)
+        if cache is None and self.qk_norm is None and qkv.shape[1] <= fused.LONGEST and fused.takes(qkv):
+            return self.out(fused.Attention.apply(qkv, *rotation, *self.heads))
+        qk, v = qkv.split([rotated, self.heads[1] * self.d_head], dim=-1)
         if self.qk_norm is not None:
             qk = self.qk_norm(qk)
         q_BHSC, k_BGSC = rotate(qk, *rotation, self.d_head).split(self.heads, dim=1)

@@ -4,10 +4,10 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from parrots.measurement import Measurement
+from parrots.models.kernels import cross_entropy
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, Progress
 from parrots.spec import Training, Trial
@@ -15,7 +15,7 @@ from parrots.tasks.task import Examples
 from parrots.training import fits
 from parrots.training.batches import MicroBatch, Share, shares, split
 from parrots.training.curves import NO_ROUTERS, Curves, Step
-from parrots.training.optim import adamw, lr_at
+from parrots.training.optim import adamw, descend, lr_at
 from parrots.training.parallel import precision, sum_over_workers, synchronize, whole
 from parrots.training.resume import Resumable, tensors_of
 from parrots.training.routing import auxiliary, cutoffs, entropies, is_balanced, learn_thresholds, rows
@@ -65,9 +65,7 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
                 if place.world > 1:
                     raise
                 optimizer.zero_grad()
-        norm = whole(torch.nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm))
-        optimizer.step()
-        optimizer.zero_grad()
+        norm = whole(descend(optimizer, training.clip_norm))
         learn_thresholds(model, sum_over_workers(did.cutoff_LE, place))
         curves.add(did, norm)
         if step % every == 0 or step == training.steps:
@@ -102,7 +100,7 @@ def micro_step(
     """One forward and backward pass; returns its part of the step."""
     with precision(trial.training, place):
         out = model(batch.inputs_BS, at_C=batch.at_C)
-    loss = F.cross_entropy(out.logits.float(), batch.targets_C, reduction="sum") / share.counted
+    loss = cross_entropy(out.logits.float(), batch.targets_C) / share.counted
     if not out.routings:
         (loss * place.world).backward()
         return Step(loss.detach(), *NO_ROUTERS)

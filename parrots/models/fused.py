@@ -1,0 +1,229 @@
+"""The kernels of parrots/models/compiled.py as autograd knows them: for float32 on a CPU, where numba is installed."""
+
+# Letters as in parrots/models/compiled.py
+
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+LARGE = 100_000  # elements from which several threads of torch beat one of ours
+LONGEST = 64  # tokens of a sequence whose attention works in the cache
+
+
+@lru_cache(maxsize=1)
+def installed() -> bool:
+    """Whether there is a numba to compile with."""
+    return find_spec("numba") is not None
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels take `x`, and are the faster way.
+
+    Not inside torch.compile, which fuses by itself, nor where something watches operators (a counter of FLOPs or of bytes).
+    """
+    return (
+        x.dtype is torch.float32
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and (x.numel() < LARGE or torch.get_num_threads() == 1)
+        and installed()
+    )
+
+
+def takes_whole(x: Tensor) -> bool:
+    """Whether they take it as one vector in the order of its memory."""
+    return takes(x) and x.is_contiguous()
+
+
+def at(x: Tensor) -> int:
+    """Its address."""
+    address: int = x.data_ptr()
+    return address
+
+
+class RMSNorm(torch.autograd.Function):
+    """(..., D) and (D,) in, (..., D) out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        from parrots.models import compiled
+
+        x, D = x.contiguous(), x.shape[-1]
+        T = x.numel() // D
+        y, scale = torch.empty_like(x), x.new_empty(T)
+        compiled.rms_norm(at(x), at(weight), at(y), at(scale), T, D, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        from parrots.models import compiled
+
+        x, weight, scale = ctx.saved_tensors
+        g, gx, gw = grads[0].contiguous(), torch.empty_like(x), torch.empty_like(weight)
+        compiled.rms_norm_back(at(g), at(x), at(weight), at(scale), at(gx), at(gw), len(scale), len(weight))
+        return gx, gw, None
+
+
+class SwiGLU(torch.autograd.Function):
+    """(..., 2F) in, (..., F) out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        from parrots.models import compiled
+
+        x, F = x.contiguous(), x.shape[-1] // 2
+        y = x.new_empty((*x.shape[:-1], F))
+        compiled.swiglu(at(x), 0, at(y), x.numel() // (2 * F), F)
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        from parrots.models import compiled
+
+        (x,) = ctx.saved_tensors
+        g, gx, F = grads[0].contiguous(), torch.empty_like(x), x.shape[-1] // 2
+        compiled.swiglu_back(at(g), at(x), 0, 0, at(gx), 0, x.numel() // (2 * F), F)
+        return gx
+
+
+class Attention(torch.autograd.Function):
+    """(B, S, (H + 2 G) C) queries, keys and values as `transformer.Attention` lays them out in, (B, S, H C) out."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, H: int, G: int) -> Tensor:
+        from parrots.models import compiled
+
+        B, S, width = qkv.shape
+        ctx.sizes = B, S, H, G, width // (H + 2 * G)
+        y = qkv.new_empty(B, S, H * ctx.sizes[-1])
+        compiled.attention(at(qkv), at(cos), at(sin), at(y), *ctx.sizes)
+        ctx.save_for_backward(qkv, cos, sin)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        from parrots.models import compiled
+
+        qkv, cos, sin = ctx.saved_tensors
+        g, out = grads[0].contiguous(), torch.empty_like(qkv)
+        compiled.attention_back(at(qkv), at(cos), at(sin), at(g), at(out), *ctx.sizes)
+        return out, None, None, None, None
+
+
+class TopK(torch.autograd.Function):
+    """(T, E) logits in; (T, E) probabilities, weights and experts (T * K,) and their counts (E,) out."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, K: int, renormalize: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        from parrots.models import compiled
+
+        logits = logits.contiguous()
+        T, E = logits.shape
+        ctx.sizes = T, E, K, renormalize
+        probs, weight = torch.empty_like(logits), logits.new_empty(T * K)
+        expert, counts = torch.empty(T * K, dtype=torch.int64), torch.empty(E, dtype=torch.int64)
+        compiled.top_k(at(logits), at(probs), at(weight), at(expert), at(counts), *ctx.sizes)
+        ctx.mark_non_differentiable(expert, counts)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(probs, weight, expert)
+        return probs, weight, expert, counts
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        from parrots.models import compiled
+
+        probs, weight, expert = ctx.saved_tensors
+        gp = None if grads[0] is None else grads[0].contiguous()
+        gw, out = torch.zeros_like(weight) if grads[1] is None else grads[1].contiguous(), torch.empty_like(probs)
+        compiled.top_k_back(at(gw), 0 if gp is None else at(gp), at(probs), at(weight), at(expert), at(out), *ctx.sizes)
+        return out, None, None
+
+
+class Experts(torch.autograd.Function):
+    """(T, D) tokens, their K experts each and the weights of these in, (T, D) out.
+
+    An expert's activations take the weight before its second matrix, so that its outputs need not be kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, expert: Tensor, counts: Tensor, weight: Tensor, up: Tensor, down: Tensor, gated: bool
+    ) -> Tensor:
+        from parrots.models import compiled
+
+        x, weight, up, down = x.contiguous(), weight.contiguous(), up.contiguous(), down.contiguous()
+        (T, D), (E, F, _), R, U = x.shape, down.shape, len(expert), up.shape[2]
+        order, slot = torch.empty_like(expert), torch.empty_like(expert)
+        compiled.sort(at(expert), at(counts), at(order), at(slot), R, E)
+        rows, weights = x.new_empty(R, D), x.new_empty(R)
+        compiled.dispatch(at(x), at(order), at(weight), at(rows), at(weights), R, D, R // T)
+        before, after = x.new_empty(R, U), x.new_empty(R, F)
+        compiled.by_expert(at(rows), at(up), at(before), at(counts), R, E, D, U)
+        if gated:
+            compiled.swiglu(at(before), at(weights), at(after), R, F)
+        else:
+            after = functional.gelu(before) * weights[:, None]
+        out, y = x.new_empty(R, D), torch.empty_like(x)
+        compiled.by_expert(at(after), at(down), at(out), at(counts), R, E, F, D)
+        compiled.combine(at(out), at(slot), at(y), T, D, R // T)
+        ctx.gated = gated
+        ctx.save_for_backward(rows, before, weights, order, slot, counts, up, down)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        from parrots.models import compiled
+
+        rows, before, weights, order, slot, counts, up, down = ctx.saved_tensors
+        gy = grads[0].contiguous()
+        (T, D), (E, F, _), R, U = gy.shape, down.shape, len(rows), up.shape[2]
+        g_out = torch.empty_like(rows)
+        compiled.dispatch(at(gy), at(order), 0, at(g_out), 0, R, D, R // T)
+        g_after, g_before, g_sorted = rows.new_empty(R, F), torch.empty_like(before), torch.empty_like(weights)
+        compiled.by_expert_rows_back(at(g_out), at(down), at(g_after), at(counts), R, E, F, D)
+        if ctx.gated:
+            after = torch.empty_like(g_after)
+            compiled.swiglu_back(at(g_after), at(before), at(weights), at(after), at(g_before), at(g_sorted), R, F)
+        else:
+            after = functional.gelu(before)
+            g_sorted = (g_after * after).sum(1)
+            g_before = torch.ops.aten.gelu_backward(g_after.mul_(weights[:, None]), before)
+            after.mul_(weights[:, None])
+        g_down, g_up = torch.empty_like(down), torch.empty_like(up)
+        compiled.by_expert_weights_back(at(after), at(g_out), at(g_down), at(counts), R, E, F, D)
+        compiled.by_expert_weights_back(at(rows), at(g_before), at(g_up), at(counts), R, E, D, U)
+        compiled.by_expert_rows_back(at(g_before), at(up), at(g_out), at(counts), R, E, D, U)
+        gx, gw = torch.empty_like(gy), torch.empty_like(weights)
+        compiled.combine(at(g_out), at(slot), at(gx), T, D, R // T)
+        compiled.unsort(at(g_sorted), at(slot), at(gw), R)
+        return gx, None, None, gw, g_up, g_down, None
+
+
+class CrossEntropy(torch.autograd.Function):
+    """(C, V) logits and (C,) targets in, the sum of -log softmax out."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        from parrots.models import compiled
+
+        logits, log_total = logits.contiguous(), logits.new_empty(len(logits))
+        loss = compiled.cross_entropy(at(logits), at(targets), at(log_total), *logits.shape)
+        ctx.save_for_backward(logits, targets, log_total)
+        return logits.new_tensor(loss)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        from parrots.models import compiled
+
+        logits, targets, log_total = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        compiled.cross_entropy_back(float(grads[0]), at(logits), at(targets), at(log_total), at(out), *logits.shape)
+        return out, None
