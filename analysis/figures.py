@@ -9,12 +9,8 @@ from matplotlib.transforms import Bbox
 
 from analysis.claims import Claim
 from analysis.compare import FEWEST, band, usable
-<<<<<<< HEAD
-from analysis.picture import LOOKS, STYLE, Picture, panels, quantity, sparse_ticks
-from analysis.table import CEILINGS
-=======
 from analysis.picture import LOOKS, Picture, panels, quantity, sparse_ticks, styled
->>>>>>> main
+from analysis.table import CEILINGS
 from analysis.threshold import runs_of
 from analysis.verdicts import Decision
 
