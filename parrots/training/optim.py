@@ -40,7 +40,7 @@ def descend(optimizer: torch.optim.AdamW, clip_norm: float) -> Tensor:
 
 
 def compiled_step(optimizer: torch.optim.AdamW, group: dict, weights: Iterable[Tensor], clip_norm: float) -> Tensor:
-    """`descend` in the kernels of parrots/models/compiled.py, on the optimizer's own state."""
+    """`descend` in the kernels of parrots/models/compiled, on the optimizer's own state."""
     from parrots.models import compiled
 
     at, sizes, counts = [], [], []
