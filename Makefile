@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# tests that start servers, browsers, hosts or whole sweeps, and kill some of them
+SYSTEM := tests/system tests/browser tests/chaos tests/e2e tests/tracking/test_postgres.py \
+	$(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
 
 .PHONY: quickstart test test-system slow lint audit venv clean
 
@@ -21,23 +24,24 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 test: venv
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/chaos --ignore tests/slow --ignore tests/e2e --ignore tests/security/test_mlflow.py --ignore tests/security/test_ray.py
+	$(BIN)/pytest tests --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(SYSTEM) tests/slow)
 
 test-system: venv
-	$(BIN)/pytest tests/system tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py -rs
+	$(BIN)/pytest $(SYSTEM) -rs
 
 slow: venv
-	$(BIN)/pytest tests/slow -rs
+	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs
 
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m bandit --quiet --recursive --configfile pyproject.toml parrots sweeps analysis benchmarks
 	$(BIN)/pytest -q tests/test_layers.py
 
 audit: venv
 	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,36 +1,28 @@
-"""What a sweep sets out to decide, declared before there is data, and what the data say of it.
+"""What a sweep sets out to decide, declared before there is data; `verdicts.py` holds it against them.
 
 Every claim says that a quantity lies in a region: its 95 % interval inside supports the claim, outside contradicts it,
 anything else leaves it undecided. A region with two ends is an equivalence and is tested from both (TOST, 5 %), which is to
 say by its 90 % interval. The claims of one sweep are a family: what stands alone has to stand after Holm's correction too.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from parrots.frozen import Frozen
 
-if TYPE_CHECKING:  # a sweep declares claims, and must not wait for pandas to do so
-    import pandas as pd
-
-    from analysis.compare import Comparison, Estimate
-
 Axis = Literal["N_total", "N_active"]
-Form = Literal["power", "logistic"]
-Verdict = Literal["supported", "contradicted", "undecided", "direction only"]
+Form = Literal["power", "logistic", "linear"]
+Side = Literal["equal", "above", "below"]
 Positive = Annotated[float, Field(gt=0)]
+Margin = Annotated[float, Field(ge=0)]
 
 RATES = (0.0, 3.0)  # between which the worth of an inactive parameter is sought
 FEWEST = 5  # configurations; with fewer there is a direction and no verdict
 FEWEST_PAIRS = 3
-FAMILY = 0.05  # the chance, by Holm (1979), that any of a family's verdicts is wrong
 RULE = "All of its {inside} % interval {region}: supported; none of its 95 % interval: contradicted; else undecided"
+SCALES = {"power": "in log10", "logistic": "in accuracy", "linear": "in its own unit"}
 
 
 class Threshold(Frozen):
@@ -61,10 +53,14 @@ class Claim(Frozen):
     metric: str
     """What `task` measures, or, with a threshold, the name of what is read off."""
     form: Form
-    """power: log metric is linear in log size. logistic: the log-odds of a share of right answers are."""
+    """What is linear in log size: power, the metric's logarithm; logistic, the log-odds of a share; linear, itself."""
     threshold: Threshold | None = None
     where: dict[str, str | int | float] = Field(default_factory=dict)
     """The trials that the claim is about, by the values of some of their fields; by default all of the task."""
+    at_least: dict[str, float] = Field(default_factory=dict)
+    """And by the least that some of their fields may be: {"N_total": 1e8}."""
+    every_rate: bool = False
+    """Whether it is about all learning rates, and not about each configuration at its chosen one."""
 
     @property
     def measured(self) -> str:
@@ -90,12 +86,9 @@ class Claim(Frozen):
         return RULE.format(region=said, inside=90 if math.isfinite(low) and math.isfinite(high) else 95)
 
     @property
-    def _scale(self) -> str:
-        return "in log10" if self.form == "power" else "in accuracy"
-
-    def examine(self, runs: pd.DataFrame) -> Found:
-        """The quantity from trials at their chosen learning rate. ValueError if they cannot tell it."""
-        raise NotImplementedError
+    def scale(self) -> str:
+        """The unit of differences in the metric."""
+        return SCALES[self.form]
 
 
 class Predicts(Claim):
@@ -117,30 +110,18 @@ class Predicts(Claim):
 
     @property
     def test(self) -> str:
-        line = "log metric in log size" if self.form == "power" else "log-odds in log size, binomial"
+        line = {"power": "log metric", "logistic": "log-odds, binomial,", "linear": "the metric"}[self.form] + " in log size"
         return (
             f"{self.predictor} foretells {self.metric} on {self.task} better than {self.rival}. A line ({line}) is fitted to "
             "all configurations but one and asked for that one; the root mean square error of the rival less that of the "
             f"predictor is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
+            f"{TIED if self.needs_width_apart else ''}"
         )
 
-    def examine(self, runs: pd.DataFrame) -> Found:
-        from analysis.compare import compare
-
-        found = compare(runs, self.metric, self.form, self.predictor, self.rival)
-        evidence = (
-            f"Left-out error {found.error:.3f} by {self.predictor} and {found.rival_error:.3f} by {self.rival} "
-            f"({self._scale}); difference {found.difference} on {found.configurations} configurations, {found.runs} runs. "
-            f"{worth(found)}"
-        )
-        few = found.configurations < FEWEST or found.fewest == 1
-        return Found(
-            found.difference,
-            evidence,
-            few,
-            found.configurations,
-            errors={self.predictor: found.error, self.rival: found.rival_error},
-        )
+    @property
+    def needs_width_apart(self) -> bool:
+        """Whether what bears the claim out may not follow width as well."""
+        return self.predictor == "N_active"
 
 
 class Rate(Claim):
@@ -160,18 +141,13 @@ class Rate(Claim):
         return (
             f"r is the worth of an inactive parameter in active ones: {self.metric} on {self.task} is fitted best by "
             f"N_active + r (N_total - N_active), with r from {RATES[0]:g} to {RATES[1]:g}; resampled, 500 times: {RESAMPLED} "
-            f"{self._rule}; {DIRECTION}"
+            f"{self._rule}; {DIRECTION}{TIED if self.needs_width_apart else ''}"
         )
 
-    def examine(self, runs: pd.DataFrame) -> Found:
-        from analysis.compare import compare
-
-        found = compare(runs, self.metric, self.form, "N_active", "N_total")
-        evidence = f"{worth(found)} On {found.configurations} configurations, {found.runs} runs."
-        few = found.configurations < FEWEST or found.fewest == 1
-        return Found(
-            found.rate, evidence, few, found.configurations, errors={"N_active": found.error, "N_total": found.rival_error}
-        )
+    @property
+    def needs_width_apart(self) -> bool:
+        """Whether what bears the claim out may not follow width as well."""
+        return self.most < RATES[1]
 
 
 class Offset(Claim):
@@ -179,10 +155,12 @@ class Offset(Claim):
 
     kind: Literal["offset"] = "offset"
     at: str
-    """A size (N_total, N_active), a loss (test_loss) or a numeric field of the trial (task.n_vertices)."""
-    side: Literal["equal", "above", "below"]
-    margin: Annotated[float, Field(ge=0)]
+    """A size (N_total, N_active), perplexity, a loss (test_loss) or a numeric field of the trial (task.n_vertices)."""
+    side: Side
+    margin: Margin
     """In log10 of the metric for a power, in accuracy for a logistic."""
+    lead: Positive = 1.0
+    """How many times the MoE's `at` that of the dense models is: 10 sets an MoE beside a dense model ten times its size."""
 
     @property
     def region(self) -> tuple[float, float]:
@@ -191,20 +169,14 @@ class Offset(Claim):
     @property
     def test(self) -> str:
         return (
-            f"The MoE's {self.metric} on {self.task} less the dense models' at equal {self.at}, {self._scale}: two parallel "
+            f"The MoE's {self.metric} on {self.task} less the dense models' at {self.beside}, {self.scale}: two parallel "
             f"lines are fitted, and their distance is resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
         )
 
-    def examine(self, runs: pd.DataFrame) -> Found:
-        from analysis.contrast import offset
-
-        found = offset(runs, self.metric, self.form, self.at)
-        evidence = (
-            f"At equal {self.at} the MoE lie {found.distance} {self._scale} from the dense models, on "
-            f"{found.configurations} configurations, {found.runs} runs."
-        )
-        few = found.configurations < FEWEST or found.fewest == 1
-        return Found(found.distance, evidence, few, found.configurations)
+    @property
+    def beside(self) -> str:
+        """Which dense model stands beside an MoE."""
+        return f"equal {self.at}" if self.lead == 1 else f"{self.lead:g} times the {self.at}"
 
 
 class Contrast(Claim):
@@ -217,8 +189,8 @@ class Contrast(Claim):
     other: str | int | float
     matched: tuple[str, ...]
     """Fields in which a pair agrees."""
-    side: Literal["equal", "above", "below"]
-    margin: Annotated[float, Field(ge=0)]
+    side: Side
+    margin: Margin
 
     @property
     def region(self) -> tuple[float, float]:
@@ -227,136 +199,64 @@ class Contrast(Claim):
     @property
     def test(self) -> str:
         return (
-            f"{self.metric} on {self.task} with {self.field} = {self.value} less with {self.other}, {self._scale}, over pairs "
+            f"{self.metric} on {self.task} with {self.field} = {self.value} less with {self.other}, {self.scale}, over pairs "
             f"that agree in {', '.join(self.matched)}; Student's interval over the pairs. {self._rule}; fewer than "
             f"{FEWEST_PAIRS} pairs: a direction only."
         )
 
-    def examine(self, runs: pd.DataFrame) -> Found:
-        from analysis.contrast import contrast
 
-        found = contrast(runs, self.metric, self.form, self.field, (self.value, self.other), self.matched)
-        evidence = (
-            f"{self.field} = {self.value} less {self.other}: {found.distance} {self._scale}, over {found.pairs} pairs, "
-            f"{found.runs} runs; means {found.mean:.3g} and {found.other_mean:.3g}."
+class Slope(Claim):
+    """By how much the metric changes for each doubling of `along`, at equal `given`."""
+
+    kind: Literal["slope"] = "slope"
+    along: str
+    """A size, tokens_per_parameter, or another number that runs have."""
+    given: tuple[str, ...] = ()
+    side: Side
+    margin: Margin
+    """For a doubling: in log10 of the metric for a power, in accuracy for a logistic."""
+
+    @property
+    def region(self) -> tuple[float, float]:
+        return beside(self.side, self.margin)
+
+    @property
+    def test(self) -> str:
+        return (
+            f"The change of {self.metric} on {self.task} for each doubling of {self.along}"
+            f"{' at equal ' + ' and '.join(self.given) if self.given else ''}, {self.scale}: the coefficient of a plane in "
+            f"their logarithms, resampled, 2,000 times: {RESAMPLED} {self._rule}; {DIRECTION}"
         )
-        return Found(found.distance, evidence, found.pairs < FEWEST_PAIRS, found.pairs, "pairs")
 
 
-AnyClaim = Annotated[Predicts | Rate | Offset | Contrast, Field(discriminator="kind")]
+class Peak(Claim):
+    """The metric first rises and then falls along `along`, and is highest between `least` and `most`."""
+
+    kind: Literal["peak"] = "peak"
+    along: str
+    least: Positive
+    most: Positive
+
+    @property
+    def region(self) -> tuple[float, float]:
+        return math.log10(self.least), math.log10(self.most)
+
+    @property
+    def test(self) -> str:
+        return (
+            f"Where {self.metric} on {self.task} is highest along {self.along}, in log10: the top of a parabola in its "
+            "logarithm, resampled, 2,000 times, one that opens upwards having its top out of reach at its higher end: "
+            f"{RESAMPLED} {self._rule}; {DIRECTION}"
+        )
+
+
+AnyClaim = Annotated[Predicts | Rate | Offset | Contrast | Slope | Peak, Field(discriminator="kind")]
 
 RESAMPLED = "configurations with replacement among the dense ones and among the MoE, then seeds within each."
 DIRECTION = f"fewer than {FEWEST} configurations, or a single dense one or MoE: a direction only."
+TIED = " Undecided too where models of one kind and width hardly differ in N_active, since width then foretells as well."
 
 
-def beside(side: str, margin: float) -> tuple[float, float]:
+def beside(side: Side, margin: float) -> tuple[float, float]:
     """The region of a difference that is within a margin of nothing, or above or below by more than it."""
     return {"equal": (-margin, margin), "above": (margin, math.inf), "below": (-math.inf, -margin)}[side]
-
-
-def worth(found: Comparison) -> str:
-    """The exchange rate in a sentence."""
-    return f"An inactive parameter is worth {found.rate:.2f} active ones (sought from {RATES[0]:g} to {RATES[1]:g})."
-
-
-@dataclass(frozen=True)
-class Found:
-    """What trials say of a claim's quantity."""
-
-    interval: Estimate
-    evidence: str
-    """The numbers, in a sentence or two."""
-    few: bool
-    """Whether there is too little for more than a direction."""
-    cells: int
-    """Configurations or pairs that it stands on."""
-    unit: Literal["configurations", "pairs"] = "configurations"
-    errors: dict[str, float] | None = None
-    """Left-out error by size, where the claim is about sizes."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A claim held against the data."""
-
-    claim: Claim
-    verdict: Verdict
-    found: Found | None
-    evidence: str
-    """The numbers behind the verdict, or why there are none."""
-    more: str = ""
-    """What would decide it, where it is undecided."""
-    family: str = ""
-    """What the correction for several claims says of it."""
-
-    @property
-    def headline(self) -> str:
-        """`memory follows total parameters: supported`, and where a mere direction points."""
-        points = ""
-        if self.found and self.verdict == "direction only":
-            low, high = self.claim.region
-            points = " (towards it)" if low < self.found.interval.value < high else " (against it)"
-        return f"{self.claim.statement}: {self.verdict}{points}"
-
-
-def decide(claim: Claim, chosen: pd.DataFrame) -> Decision:
-    """The verdict on `claim` alone from trials at their chosen learning rate."""
-    from analysis.power import lacking, more
-    from analysis.threshold import runs_of
-
-    try:
-        runs = runs_of(claim, chosen)
-        found = claim.examine(runs)
-    except ValueError as error:
-        return Decision(claim, "undecided", None, str(error))
-    if found.few:
-        return Decision(claim, "direction only", found, found.evidence, lacking(found))
-    said = verdict(claim, found.interval)
-    return Decision(claim, said, found, found.evidence, more(claim, found, runs) if said == "undecided" else "")
-
-
-def family(claims: Sequence[Claim], chosen: pd.DataFrame) -> list[Decision]:
-    """The verdicts on a sweep's claims together; one that holds alone but not by Holm's rule is undecided."""
-    decisions = [decide(claim, chosen) for claim in claims]
-    tested = [i for i, one in enumerate(decisions) if one.found and one.verdict != "direction only"]
-    alone = [p_value(decisions[i].claim, decisions[i].found.interval) for i in tested]  # type: ignore[union-attr]
-    for i, p, adjusted in zip(tested, alone, holm(alone), strict=True):
-        said = f"p = {p:.2g} alone and {adjusted:.2g} among {len(tested)} claims (Holm)."
-        before = decisions[i]
-        if adjusted >= FAMILY and before.verdict != "undecided":
-            evidence = f"{before.evidence} Alone it would be {before.verdict}; among {len(tested)} claims it is not: {said}"
-            decisions[i] = replace(before, verdict="undecided", evidence=evidence, family=said)
-        else:
-            decisions[i] = replace(before, family=said)
-    return decisions
-
-
-def verdict(claim: Claim, interval: Estimate) -> Verdict:
-    """Where an interval lies by the claim's region."""
-    low, high = claim.region
-    if _supports(claim, interval) < FAMILY:
-        return "supported"
-    return "contradicted" if interval.high < low or interval.low > high else "undecided"
-
-
-def p_value(claim: Claim, interval: Estimate) -> float:
-    """The p of the decision nearest at hand: that the quantity lies in the region (TOST where it has two ends), or outside."""
-    low, high = claim.region
-    outside = [interval.beyond(low, False)] if math.isfinite(low) else []
-    outside += [interval.beyond(high, True)] if math.isfinite(high) else []
-    return min(1.0, _supports(claim, interval), 2 * min(outside))
-
-
-def _supports(claim: Claim, interval: Estimate) -> float:
-    low, high = claim.region
-    ends = max(interval.beyond(low, True), interval.beyond(high, False))
-    return ends if math.isfinite(low) and math.isfinite(high) else 2 * ends
-
-
-def holm(alone: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given: the smallest times their number, and so on, never falling."""
-    adjusted, highest = [0.0] * len(alone), 0.0
-    for rank, i in enumerate(sorted(range(len(alone)), key=alone.__getitem__)):
-        highest = max(highest, min(1.0, (len(alone) - rank) * alone[i]))
-        adjusted[i] = highest
-    return adjusted

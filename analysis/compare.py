@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.stats import f as f_ratio
 from scipy.stats import t as student
 
 from analysis.claims import RATES
@@ -18,6 +19,8 @@ from analysis.fit import FITS, Points, curve, off, on_scale
 
 GRID = np.linspace(*RATES, 151)
 FEWEST = 3  # configurations with which a line can be left-one-out at all
+UNKNOWN = 1000.0  # trials behind a share whose count nobody wrote down; the same for all, so that none weighs more
+APART = 1.2  # N_active of two models of one kind and width: routers alone make it differ by less
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Comparison:
     """r in N_eff = N_active + r (N_total - N_active): the worth of an inactive parameter in active ones."""
     configurations: int
     runs: int
+    profile: tuple[float, float]
+    """The rates whose fit is not worse than a likelihood ratio allows at 95 %."""
     fewest: int
     """Configurations of the kind, dense or MoE, that has fewer; one that has a single one does not vary."""
 
@@ -96,6 +101,7 @@ def compare(frame: pd.DataFrame, metric: str, form: str, predictor: str, rival: 
         estimate(exchange_rate(frame, metric, form, w_MR[: resamples // 4])),
         int(K),
         len(frame),
+        profile(frame, metric, form),
         int(frame.groupby("kind")["configuration"].nunique().reindex(["dense", "MoE"]).fillna(0).min()),
     )
 
@@ -125,8 +131,13 @@ def usable(frame: pd.DataFrame, metric: str, form: str) -> pd.DataFrame:
 def points(frame: pd.DataFrame, metric: str, size: str) -> Points:
     """Size and metric of each run."""
     side = frame[f"{metric}.side"].to_numpy(float) if f"{metric}.side" in frame else None
-    x_R, y_R, n_R = (frame[column].to_numpy(float) for column in (size, metric, f"{metric}.n"))
-    return Points(x_R, y_R, n_R, side)
+    return Points(frame[size].to_numpy(float), frame[metric].to_numpy(float), behind(frame, metric), side)
+
+
+def behind(frame: pd.DataFrame, metric: str) -> np.ndarray:
+    """(R,) how many trials each run's value is a share of; as many for all where that is not known of each."""
+    n = frame.get(f"{metric}.n", pd.Series(np.nan, index=frame.index)).to_numpy(float)
+    return n if (n > 0).all() else np.full(len(frame), UNKNOWN)
 
 
 def weightings(frame: pd.DataFrame, resamples: int) -> np.ndarray:
@@ -183,6 +194,11 @@ def held_out_error(at: Points, form: str, config_R: np.ndarray, w_MR: np.ndarray
 
 def exchange_rate(frame: pd.DataFrame, metric: str, form: str, w_MR: np.ndarray) -> np.ndarray:
     """(M,) the r of `GRID` whose N_eff the form fits best."""
+    return GRID[np.argmin(misfit(frame, metric, form, w_MR), axis=0)]
+
+
+def misfit(frame: pd.DataFrame, metric: str, form: str, w_MR: np.ndarray) -> np.ndarray:
+    """(rates of GRID, M) the sum of squares that the line in N_eff leaves, for each rate."""
     truth_R = on_scale(form, frame[metric].to_numpy(float))
     squares = []
     for rate in GRID:
@@ -190,7 +206,38 @@ def exchange_rate(frame: pd.DataFrame, metric: str, form: str, w_MR: np.ndarray)
         at = points(effective, metric, "N_eff")
         a_M, b_M = FITS[form](at, w_MR)
         squares.append((w_MR * off(curve(form, a_M[:, None], b_M[:, None], at.x_R), truth_R, at.side_R) ** 2).sum(1))
-    return GRID[np.argmin(squares, axis=0)]
+    return np.array(squares)
+
+
+def profile(frame: pd.DataFrame, metric: str, form: str) -> tuple[float, float]:
+    """The 95 % profile interval of r: rates at which the configurations' squares have not risen past what F allows.
+
+    Every configuration counts once, whatever its seeds, for these share what their size does not explain; a, b and r are
+    fitted. All of the range where there are no more configurations than these.
+    """
+    size_R = frame.groupby("configuration")["configuration"].transform("size").to_numpy(float)
+    freedom = frame["configuration"].nunique() - 3
+    if freedom < 1:
+        return float(GRID[0]), float(GRID[-1])
+    squares = misfit(frame, metric, form, 1 / size_R[None])[:, 0]
+    kept = GRID[squares <= squares.min() * (1 + f_ratio.ppf(0.95, 1, freedom) / freedom) + 1e-15]
+    return float(kept[0]), float(kept[-1])
+
+
+def tied(frame: pd.DataFrame) -> str:
+    """Why this grid cannot tell active parameters from width, or nothing.
+
+    Models of one kind and width have to differ in N_active somewhere, by top_k, d_ff or the number of layers.
+    """
+    if "d_model" not in frame or frame["d_model"].isna().any():
+        return ""
+    spread = frame.groupby(["kind", "d_model"])["N_active"].agg(lambda n: n.max() / n.min())
+    if spread.max() >= APART:
+        return ""
+    return (
+        "This grid cannot tell N_active from width: models of one kind and width differ in N_active by "
+        f"{spread.max() - 1:.0%} at most. Vary top_k, d_ff or n_layers at equal width."
+    )
 
 
 def estimate(values_M: np.ndarray) -> Estimate:
@@ -208,7 +255,7 @@ def beside_control(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = ["label", "control", "value", "control_value", "difference", "low", "high"]
     if metric not in frame:
         return pd.DataFrame(columns=columns)
-    frame = frame[frame[metric].notna()]
+    frame = frame[frame[metric].notna()].astype(dict.fromkeys(("d_model", "n_layers", "d_ff", "top_k"), float))
     groups = frame.groupby("configuration", sort=False)[metric]
     means, counts = groups.mean(), groups.size()
     freedom = len(frame) - len(means)

@@ -11,8 +11,9 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import t as student
 
-from analysis.compare import Estimate, decidable, estimate, weightings
+from analysis.compare import Estimate, behind, decidable, estimate, weightings
 from analysis.fit import censored, linear, logit_linear, on_scale
+from analysis.runs import no_column
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Parallel:
     """Configurations of the kind that has fewer."""
 
 
-def offset(frame: pd.DataFrame, metric: str, form: str, at: str, resamples: int = 2000) -> Parallel:
+def offset(frame: pd.DataFrame, metric: str, form: str, at: str, lead: float = 1.0, resamples: int = 2000) -> Parallel:
     """The MoE's metric less the dense models' at equal `at`; for a share, averaged over the MoE's own sizes.
+
+    lead: how many times the MoE's `at` that of the dense models beside them is.
 
     ValueError unless there are runs of both kinds and more configurations than the lines have parameters.
     """
@@ -41,16 +44,17 @@ def offset(frame: pd.DataFrame, metric: str, form: str, at: str, resamples: int 
     if not np.isfinite(size_R).all():
         raise ValueError(f"{metric}: {at} is not a number above zero in every run")
     moe_R = (frame["kind"] == "MoE").to_numpy(float)
+    size_R = size_R + np.log10(lead) * moe_R
     design_RP = np.column_stack([np.ones(len(frame)), size_R - size_R.mean(), moe_R])
     w_MR = weightings(frame, resamples)
     y_R = frame[metric].to_numpy(float)
     side = f"{metric}.side"
-    if form == "power" and side in frame and frame[side].any():
+    if form != "logistic" and side in frame and frame[side].any():
         distance_M = censored(design_RP, on_scale(form, y_R), frame[side].to_numpy(float), w_MR)[:, 2]
-    elif form == "power":
+    elif form != "logistic":
         distance_M = linear(design_RP, on_scale(form, y_R), w_MR)[:, 2]
     else:
-        b_MP = logit_linear(design_RP, y_R, frame[f"{metric}.n"].to_numpy(float), w_MR)
+        b_MP = logit_linear(design_RP, y_R, behind(frame, metric), w_MR)
         eta_MR = b_MP[:, :2] @ design_RP[:, :2].T
         gap_MR = expit(eta_MR + b_MP[:, 2:]) - expit(eta_MR)
         distance_M = (w_MR * moe_R * gap_MR).sum(1) / (w_MR * moe_R).sum(1)
@@ -96,6 +100,8 @@ def column(frame: pd.DataFrame, name: str) -> pd.Series:
     """A column of the frame, or a field of each run's declaration by its dotted name; absent fields are None."""
     if name in frame:
         return frame[name]
+    if "declared" not in frame:
+        raise ValueError(no_column(name, frame))
     return frame["declared"].map(lambda text: field_of(json.loads(text), name))
 
 

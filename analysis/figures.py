@@ -1,17 +1,18 @@
 """The pictures of what a sweep claims: a metric against either size and against perplexity, dense beside MoE."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from analysis.claims import Claim, Decision
+from analysis.claims import Claim
 from analysis.compare import FEWEST, band, usable
-from analysis.picture import LOOKS, STYLE, Picture, panels, quantity, sparse_ticks
+from analysis.picture import LOOKS, Picture, panels, quantity, sparse_ticks, styled
+from analysis.table import CEILINGS
 from analysis.threshold import runs_of
+from analysis.verdicts import Decision
 
 PLACES = ((6, -11, "left"), (-6, 5, "right"), (6, 5, "left"), (-6, -11, "right"), (9, -3, "left"), (-9, -3, "right"))
 """Where a mark's name may stand beside it, in points: the first that hides nothing."""
@@ -36,15 +37,14 @@ def said(run: pd.Series, metric: str) -> str:
     spread = f" \u00b1 {stderr:.2g}" if pd.notna(stderr) else ""
     count = f" (n = {n:,.0f})" if pd.notna(n) else ""
     sizes = f"N_total {quantity(run['N_total'])}, N_active {quantity(run['N_active'])}"
-    name = f"{run['kind']} {run['label']}, seed {run['seed']}, lr {run['lr']:g}"
+    name = f"{run['kind']} {run['label']}, seed {run['seed']}" + (f", lr {run['lr']:g}" if pd.notna(run["lr"]) else "")
     trial = f"\ntrial {run.name}" if isinstance(run.name, str) else ""
     return f"{name}\n{METRICS.get(metric, metric)}: {value:.4g}{spread}{count}\n{sizes}{trial}"
 
 
 def spoken(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The runs with what each mark says in a column `about`, and their perplexity where they have a loss on the test."""
-    runs = runs.assign(about=[said(run, metric) for _, run in runs.iterrows()])
-    return runs.assign(perplexity=np.exp(runs["test_loss"].astype(float).clip(upper=700))) if "test_loss" in runs else runs
+    """The runs with what each mark says in a column `about`."""
+    return runs.assign(about=[said(run, metric) for _, run in runs.iterrows()])
 
 
 def averaged(runs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -58,23 +58,34 @@ def averaged(runs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return means.assign(about=about)
 
 
-def of_claims(chosen: pd.DataFrame, decisions: list[Decision]) -> Iterator[Picture]:
-    """A picture for each claim that has a run to show."""
-    with plt.rc_context(STYLE):
-        for decision in decisions:
-            runs = usable(runs_of(decision.claim, chosen), decision.claim.metric, decision.claim.form)
-            if len(runs):
-                yield against_sizes(runs, decision)
+def of_claims(chosen: pd.DataFrame, decisions: list[Decision]) -> dict[str, Callable[[], Picture]]:
+    """Each claim's picture and what draws it."""
+    return {f"claim {one.claim.name}": lambda one=one: of_claim(chosen, one) for one in decisions}  # type: ignore[misc]
 
 
-def caption(claim: Claim) -> str:
+@styled
+def of_claim(chosen: pd.DataFrame, decision: Decision) -> Picture:
+    """The claim's metric against sizes. ValueError if no run has it."""
+    runs = runs_of(decision.claim, chosen)
+    shown = usable(runs, decision.claim.metric, decision.claim.form)
+    if shown.empty:
+        raise ValueError(f"no run has a value of {decision.claim.metric}" if len(runs) else "no run is about this")
+    return against_sizes(shown, decision)
+
+
+def caption(claim: Claim, runs: pd.DataFrame) -> str:
     """What a claim's figure shows."""
     what = METRICS.get(claim.metric, claim.metric)
     return (
-        f"{claim.task}: {what} against total and active parameters (both without embedding and head)"
+        f"{claim.task}: {what} against total and active parameters ({counted(runs)})"
         f"{'' if claim.threshold else ' and perplexity'}. "
         "A small mark is a run, a large one the mean over seeds; the line is the fit with its 95 % bootstrap band."
     )
+
+
+def counted(runs: pd.DataFrame) -> str:
+    """The convention by which parameters are counted."""
+    return "both without embedding and head" if "declared" in runs else "as the table counts them"
 
 
 def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
@@ -85,7 +96,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
     told = claim.threshold is None and "perplexity" in runs and runs["perplexity"].notna().all()
     sizes = [size for size in SIZES if size != "perplexity" or told]
     figure, axes = panels(len(sizes), 4, 4.2, sharey=True)
-    picture = Picture(claim.name, caption(claim), figure)
+    picture = Picture(claim.name, caption(claim, runs), figure)
     for panel, size in zip(axes, sizes, strict=True):
         marks(picture, panel, runs, size, claim.metric)
         panel.set_xlabel(SIZES[size])
@@ -93,6 +104,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")
+        ceiling(picture, panel, runs, size, claim.metric)
         if size != "perplexity" and found and runs["configuration"].nunique() >= FEWEST:
             fitted(picture, panel, runs, claim, size)
         if found and found.errors and size in found.errors:
@@ -121,6 +133,15 @@ def marks(picture: Picture, panel: Axes, runs: pd.DataFrame, x: str, y: str) -> 
             picture.points(panel, some, x, y, kind, s=14, alpha=0.45, linewidths=0, zorder=4, **look)
 
 
+def ceiling(picture: Picture, panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
+    """A line at what a solver would score that takes any of several answers, where that was measured."""
+    name = CEILINGS.get(y, "")
+    if name in runs and np.isfinite(height := runs[name].mean()):
+        ends = [runs[x].min() / 1.2, runs[x].max() * 1.2]
+        about = f"{name}: {height:.3g}, of a solver that takes any of several answers"
+        picture.line(panel, ends, [height] * 2, name, about, color="#999", linewidth=1.0, linestyle="--", zorder=0)
+
+
 def names(panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
     """Name each configuration's mark where there is room; the table has those for which there is none."""
     widths = runs["d_model"].nunique()
@@ -128,7 +149,7 @@ def names(panel: Axes, runs: pd.DataFrame, x: str, y: str) -> None:
     at = panel.transData.transform(means[[x, y]].to_numpy(float))
     taken = [Bbox.from_bounds(px - 6, py - 6, 12, 12) for px, py in at]
     for _, mean in means.iterrows():
-        label = mean["label"] if widths > 1 else mean["label"].partition("-")[2]
+        label = mean["label"] if widths > 1 else mean["label"].partition("-")[2] or mean["label"]
         for dx, dy, side in PLACES if mean["kind"] == "dense" else PLACES[1:]:  # the two kinds stay apart
             look = {"fontsize": 8, "color": LOOKS[mean["kind"]]["color"], "ha": side}
             text = panel.annotate(label, (mean[x], mean[y]), (dx, dy), textcoords="offset points", **look)

@@ -1,6 +1,7 @@
 """Straight lines after a link, fitted for many weightings of the same points at once: what resampling needs.
 
-power: log10 y = a + b log10 x by least squares. logistic: logit p = a + b log10 x by maximum binomial likelihood.
+power: log10 y = a + b log10 x by least squares; linear: y itself. logistic: logit p = a + b log10 x by maximum binomial
+likelihood.
 """
 
 # R points, M weightings
@@ -27,7 +28,16 @@ class Points:
 
 def power(points: Points, w_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Intercepts and slopes (M,) of log10 y on log10 x; a slope that the points cannot tell is 0."""
-    u_R, v_R = np.log10(points.x_R), np.log10(points.y_R)
+    return _straight(points, np.log10(points.y_R), w_MR)
+
+
+def straight(points: Points, w_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intercepts and slopes (M,) of y on log10 x."""
+    return _straight(points, points.y_R, w_MR)
+
+
+def _straight(points: Points, v_R: np.ndarray, w_MR: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    u_R = np.log10(points.x_R)
     if points.side_R is None or not points.side_R.any():
         return _line(u_R, v_R, w_MR)
     middle = u_R.mean()
@@ -112,15 +122,15 @@ def logit_linear(design_RP: np.ndarray, p_R: np.ndarray, n_R: np.ndarray, w_MR: 
     return b_MP
 
 
-FITS = {"power": power, "logistic": logistic}
+FITS = {"power": power, "logistic": logistic, "linear": straight}
 
 
 def on_scale(form: str, y: np.ndarray) -> np.ndarray:
-    """Measured values on the scale on which errors are counted: log10 for power, the share itself for logistic."""
+    """Measured values on the scale on which errors are counted: log10 for power, themselves otherwise."""
     return np.log10(y) if form == "power" else y
 
 
 def curve(form: str, a: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The fitted value at x, on the scale of `on_scale`."""
     line = a + b * np.log10(x)
-    return line if form == "power" else expit(line)
+    return expit(line) if form == "logistic" else line

@@ -104,10 +104,13 @@ CHINCHILLA = Law(
 CLARK = Law(
     "clark",
     "a * log10(N) + b * log10(Ehat) + c * log10(N) * log10(Ehat) + d",
-    LOSS,
-    {"N": ACTIVE, "E": EXPERTS},
+    Variable(("loss", "loss_validation")),
+    {
+        "N": Variable((*ACTIVE.columns, "dense_parameter_count")),
+        "E": Variable((*EXPERTS.columns, "num_experts")),
+    },
     {"a": free(), "b": free(), "c": free(), "d": free(), **SATURATION},
-    "Clark 2022: log10 of the loss; N is that of the dense model",
+    "Clark 2022: log10 of the loss; N is that of the dense model (the names last are those of the published curves)",
     errors="log10",
     huber=None,
     let=EFFECTIVE_EXPERTS,

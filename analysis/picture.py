@@ -6,11 +6,12 @@ without script; `hover.js` shows them at once and under a finger too.
 """
 
 import io
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+import xml.etree.ElementTree as ET  # nosec B405 # parses what matplotlib wrote, nothing from outside
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 
@@ -38,11 +39,28 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "parrots",
     "figure.constrained_layout.use": True,
+    "figure.max_open_warning": 0,  # a report draws all of its figures before it writes them
 }
+NARROWEST = 640  # pixels of a figure on a page; on a phone it is scrolled
 SVG = "http://www.w3.org/2000/svg"
 COLUMNS = ["figure", "panel", "series", "x_axis", "y_axis", "x", "y", "low", "high", "trial_id", "about"]
 ET.register_namespace("", SVG)
 ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """A function that draws in the house's style."""
+
+    @wraps(draw)
+    def within(*args: P.args, **kwargs: P.kwargs) -> R:
+        with plt.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return within
 
 
 @dataclass
@@ -122,11 +140,14 @@ class Picture:
         text = io.StringIO()
         with plt.rc_context(STYLE):  # the salt of its ids
             self.figure.savefig(text, format="svg", metadata={"Date": None})
-        root = ET.fromstring(text.getvalue())
+        root = ET.fromstring(text.getvalue())  # nosec B314 # as above
         for group in root.iter(f"{{{SVG}}}g"):
             titles = self._titles.get(group.get("id", ""))
             if titles is not None:
                 _entitle(group, titles)
+        natural = 96 * self.figure.get_figwidth()  # pixels; a page shrinks it no further than can be read
+        low, high = (max(NARROWEST, round(share * natural)) for share in (0.85, 1.15))
+        root.set("style", f"min-width: {low}px; max-width: {high}px")
         return ET.tostring(root, encoding="unicode")
 
     def save(self, folder: Path) -> str:
@@ -158,6 +179,17 @@ def _entitle(group: ET.Element, titles: list[str]) -> None:
             )
             wide.set("stroke-width", "9")
             ET.SubElement(wide, f"{{{SVG}}}title").text = title
+
+
+def drawn(makers: Mapping[str, Callable[[], Picture]]) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """The pictures that could be drawn, and of the others the name with the reason."""
+    made, absent = [], []
+    for name, make in makers.items():
+        try:
+            made.append(make())
+        except ValueError as error:
+            absent.append((name, str(error)))
+    return made, absent
 
 
 def panels(count: int, width: float = 5.2, height: float = 3.7, most: int = 3, **share: bool) -> tuple[Figure, Sequence[Axes]]:

@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 
-from analysis.claims import FEWEST, FEWEST_PAIRS, Claim, Found
+from analysis.claims import FEWEST, FEWEST_PAIRS, Claim
 from analysis.compare import Estimate
+from analysis.examine import Found, examine
 
 DEAR = 50  # times the cells at hand: more than that is said to be out of reach
 
@@ -40,7 +41,7 @@ def _seeds(claim: Claim, found: Found, runs: pd.DataFrame, shrink: float) -> str
     seeds = runs.groupby("configuration").size()
     if seeds.max() < 2:
         return "Each has one seed, so what seeds would add is not known."
-    own = claim.examine(runs.assign(stratum=runs["configuration"])).interval
+    own = examine(claim, runs.assign(stratum=runs["configuration"])).interval
     share = min(1.0, ((own.high - own.low) / (found.interval.high - found.interval.low)) ** 2)
     if shrink**2 <= 1 - share:
         return f"More seeds alone would not: they make {share:.0%} of its variance."

@@ -1,7 +1,7 @@
-"""A report of one sweep or several: what was asked, what was found, on how many runs, what is missing, how to do it again.
+"""A report of sweeps, or of any table of runs: what was found, on how many runs, what is missing, how to do it again.
 
-Written from the records alone, as one HTML file that opens offline, as Markdown with SVG and PNG, and as tables: every trial
-in trials.csv, every number drawn in numbers.csv and numbers.parquet.
+Written from the records (or the table) alone, as one HTML file that opens offline, as Markdown with SVG and PNG, and as
+tables: every trial in trials.csv, every number drawn in numbers.csv and numbers.parquet.
 """
 
 from collections import Counter
@@ -14,15 +14,32 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.claims import Claim, Decision, family
+from analysis.categories import with_categories
+from analysis.claims import Claim
 from analysis.compare import beside_control
-from analysis.figures import of_claims
-from analysis.picture import Picture, quantity
-from analysis.report_tables import by_configuration, capacities, edges, number, rows, sensitivity, shifts, thresholds
+from analysis.described import with_derived
+from analysis.figures import counted, of_claims
+from analysis.missing import bounded, turned_over
+from analysis.paper_figures import of_paper
+from analysis.picture import COLUMNS, Picture, drawn, quantity
+from analysis.report_tables import (
+    by_configuration,
+    capacities,
+    edges,
+    movements,
+    number,
+    predictors,
+    rows,
+    sensitivity,
+    shifts,
+    thresholds,
+    with_books,
+)
 from analysis.size_figures import of_sizes
-from analysis.table import curves, load, with_best_lr
+from analysis.table import CHOOSERS, CURVES, chooser, curves, load, with_best_lr
 from analysis.threshold import runs_of
 from analysis.training_figures import of_training
+from analysis.verdicts import Decision, family
 from parrots.atomic import atomic
 
 
@@ -38,6 +55,8 @@ class Asked:
     """The command line that makes the records."""
     planned: Mapping[str, float] = field(default_factory=dict)
     """trial_id -> seconds that its plan foretold."""
+    table: pd.DataFrame | None = None
+    """Runs of somebody's table (see `described`), in place of records."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +110,40 @@ def write(sweeps: Sequence[Asked], results: Path) -> Report:
 
 def section(asked: Asked, results: Path, prefix: str) -> Section:
     """A sweep's decisions, pictures and tables. ValueError if no trial of it is finished."""
-    frame = load(results, asked.trial_ids)
+    frame = with_categories(with_derived(load(results, asked.trial_ids)) if asked.table is None else asked.table)
     if not (frame["status"] == "done").any():
         raise ValueError(f"{asked.name}: no finished trial in {results}; `{asked.command}` makes them")
     chosen = with_best_lr(frame)
-    decisions = family(asked.claims, chosen)
+    decisions = family(asked.claims, chosen, frame[frame["status"] == "done"])
     cells = by_configuration(chosen, asked.claims)
-    pictures = [
-        *of_claims(chosen, decisions),
-        *of_sizes(chosen, asked.claims),
-        *of_training(chosen, frame, curves(results, list(chosen.index)), asked.planned),
-    ]
+    points = curves(results, list(chosen.index)) if asked.table is None else pd.DataFrame(columns=CURVES)
+    pictures, absent = drawn(
+        of_claims(chosen, decisions)
+        | of_paper(with_books(chosen, asked.claims))
+        | of_sizes(chosen, asked.claims)
+        | of_training(chosen, frame, points, asked.planned)
+    )
     for picture in pictures:
         picture.name = f"{prefix}{picture.name}"
+    holes = {d.claim.name: list(bounded(d.claim, frame, chosen)) for d in decisions}
     view = {
         "name": asked.name,
         "title": asked.title,
+        "what": "Sweep" if asked.table is None else "Table",
         "command": asked.command,
         "summary": summary(asked, frame, chosen, decisions),
-        "decisions": [{"decision": d, "sensitivity": sensitivity(d, frame)} for d in decisions],
+        "decisions": [
+            {
+                "decision": d,
+                "sensitivity": sensitivity(d, frame),
+                "holes": [(filled, other.headline, other.evidence) for filled, other in holes[d.claim.name]],
+                "turned_over": turned_over(d, [other for _, other in holes[d.claim.name]]),
+            }
+            for d in decisions
+        ],
+        "axes": list(predictors(chosen, asked.claims)),
+        "rates": list(movements(chosen, frame)),
+        "rule": f"the lowest {CHOOSERS[chooser(frame)]}, averaged over seeds" if frame["lr"].notna().any() else "",
         "cells": {
             task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
         },
@@ -117,14 +151,16 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
         "controls": [(c, rows(beside_control(runs_of(c, chosen), c.metric))) for c in asked.claims if c.kind != "contrast"],
         "edges": list(edges(chosen, frame)),
         "groups": rows(chosen[chosen["workers"] > 1]),
-        "lost": rows(frame[frame["status"].isin(["oom", "failed"])]),
+        "lost": rows(frame[frame["status"].isin(["oom", "failed", "missing"])]),
         "diverged": rows(frame[frame["status"] == "diverged"]),
-        "unrun": len(asked.trial_ids) - len(frame),
+        "unrun": len(asked.trial_ids) - len(frame) if asked.table is None else 0,
         "trials": len(frame),
         "train_s": float(frame["train_s"].sum()),
-        "hardware": list(frame["hardware"].unique()),
+        "hardware": [one for one in frame["hardware"].unique() if one],
         "commits": [commit for commit in frame["commit"].unique() if commit],
-        "versions": dict(frame["versions"].iloc[-1]),
+        "versions": dict(frame["versions"].iloc[-1]) if "versions" in frame else {},
+        "counted": counted(frame),
+        "absent": absent,
     }
     return Section(decisions, cells, frame, pictures, view)
 
@@ -136,21 +172,22 @@ def summary(asked: Asked, frame: pd.DataFrame, chosen: pd.DataFrame, decisions: 
     states = frame["status"].astype(str).value_counts()
     lacking = [
         f"{states[state]} {word}"
-        for state, word in (("diverged", "diverged"), ("oom", "out of memory"), ("failed", "failed"))
-        if state in states
+        for state, word in (("diverged", "diverged"), ("oom", "out of memory"), ("failed", "failed"), ("missing", "missing"))
+        if states.get(state)
     ]
-    if unrun := len(asked.trial_ids) - len(frame):
+    if asked.table is None and (unrun := len(asked.trial_ids) - len(frame)):
         lacking.append(f"{unrun} not run")
     claims = f"{len(decisions)} claim{'s' * (len(decisions) != 1)}"
-    stands = f"{chosen['configuration'].nunique()} configurations, {states.get('done', 0)} finished trials"
+    runs = "finished trials" if asked.table is None else "runs"
+    stands = f"{chosen['configuration'].nunique()} configurations, {states.get('done', 0)} {runs}"
     return f"{claims}: {found}. {stands}; {', '.join(lacking) or 'nothing missing'}."
 
 
 def save_tables(sections: Sequence[Section], folder: Path) -> None:
     """Every trial, and every number that is drawn."""
     folder.mkdir(parents=True, exist_ok=True)
-    trials = pd.concat([one.frame.drop(columns=["configuration", "declared", "versions"]) for one in sections])
-    numbers = pd.concat([picture.numbers() for one in sections for picture in one.pictures], ignore_index=True)
+    trials = pd.concat([one.frame.drop(columns=["configuration", "declared", "versions"], errors="ignore") for one in sections])
+    numbers = pd.concat([*(p.numbers() for one in sections for p in one.pictures), pd.DataFrame(columns=COLUMNS)])
     with atomic(folder / "trials.csv") as sink:
         trials.to_csv(sink)
     with atomic(folder / "numbers.csv") as sink:
@@ -161,7 +198,7 @@ def save_tables(sections: Sequence[Section], folder: Path) -> None:
 
 def render(template: str, view: dict[str, Any]) -> str:
     """A template filled in; an undefined name is an error and everything from data is escaped in HTML."""
-    environment = Environment(
+    environment = Environment(  # nosec B701 # it is on for HTML, and Markdown has no escaping of its kind
         loader=PackageLoader("analysis", "."),
         autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
         undefined=StrictUndefined,

@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.claims import Claim, Decision, decide
+from analysis.claims import Claim
 from analysis.contrast import field_of
+from analysis.paper_figures import BOOKS
+from analysis.predictors import axes
+from analysis.rates import movement
+from analysis.table import CEILINGS
 from analysis.threshold import readings, runs_of, subject
+from analysis.verdicts import Decision, decide
 
 
 def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -22,24 +27,81 @@ def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
 def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
     """A row a configuration: sizes, chosen learning rate, seeds, and each claimed metric's mean with its range over seeds."""
     table = []
-    varied = {task: varying(runs) for task, runs in chosen.groupby("task", sort=False)}
+    varied = {task: varying(runs) for task, runs in chosen.groupby("task", sort=False)} if "declared" in chosen else {}
     for _, runs in chosen.groupby("configuration", sort=False):
         first = runs.iloc[0]
         row = {k: first[k] for k in ("task", "label", "kind", "d_model", "d_ff", "n_experts", "N_total", "N_active", "lr")}
-        row |= {field: field_of(json.loads(first["declared"])["task"], field) for field in varied[first["task"]]}
+        declared = json.loads(first["declared"]) if varied else {}
+        for field in varied.get(first["task"], ()):
+            row[field.rpartition(".")[2]] = "" if (value := field_of(declared, field)) is None else value
         row["seeds"] = len(runs)
         for metric in dict.fromkeys(c.measured for c in claims):
             if metric in runs and runs[metric].notna().any():
                 row[metric] = runs[metric].mean()
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
+                if (ceiling := CEILINGS.get(metric, "")) in runs and runs[ceiling].notna().any():
+                    row[ceiling] = runs[ceiling].mean()
         table.append(row)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).dropna(axis=1, how="all")
+
+
+def predictors(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[str, Any]]:
+    """For each claimed metric, which size predicts it: a ranking, what could not be tried, the kinds beside each other."""
+    for claim in {(claim.task, claim.metric): claim for claim in claims if claim.kind != "contrast"}.values():
+        try:
+            found = axes(runs_of(claim, chosen), claim.metric, claim.form)
+        except ValueError:  # the claim's own verdict says why
+            continue
+        table = found.ranking.rename(columns={"left_out": "left-out error", "AICc": "AICc, above the least"})
+        table = table.rename(columns={"BIC": "BIC, above the least"})
+        table["behind the best"] = [f"{one:.3f}" if i else "" for i, one in enumerate(table.pop("behind"))]
+        order = ["predictor", "left-out error", "behind the best", "extrapolated", *(c for c in table if "above" in c)]
+        ties = [found.tied] if found.tied else []
+        apart = [f"{one:.3f} at equal {at}" for at, one in found.offsets.items()]
+        yield {
+            "title": f"{claim.task}: which size predicts {claim.metric}",
+            "rows": rows(table[order]),
+            "worth": found.worth,
+            "tied": ties,
+            "offsets": apart,
+            "absent": list(found.absent.items()),
+            "note": (
+                f"{found.configurations} configurations, {found.runs} runs; errors are root mean squares {claim.scale}. "
+                "Left out: each configuration by the fit to the others. Behind the best: how much larger that error is, with "
+                f"the bootstrap's 95 % interval. Extrapolated: the largest quarter by {found.ordered_by} from the smaller. "
+                "AICc and BIC take a configuration once and normal errors."
+            ),
+        }
+
+
+def movements(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
+    """For each task of which several learning rates were tried, how the best one moves, or why that is not known."""
+    for task, runs in chosen.groupby("task", sort=False):
+        tried = frame[frame["task"] == task]
+        if tried["lr"].nunique() > 1:
+            try:
+                said = str(movement(runs, tried))
+            except ValueError as error:
+                said = f"How the best learning rate moves with size is not known: {error}."
+            yield f"{task}: {said}"
+
+
+def with_books(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The runs with the largest book that each model knows, where a claim reads one off: figure 4a's measure."""
+    read = [claim for claim in claims if claim.threshold and claim.metric in BOOKS]
+    known = [runs for claim in read if len(runs := runs_of(claim, chosen)) and claim.metric in runs]
+    return pd.concat([chosen, *known[:1]]) if known else chosen
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
-    """The fields of their task in which these runs differ."""
-    said = [json.loads(text)["task"] for text in runs["declared"].unique()]
-    return [field for field in said[0] if len({json.dumps(one.get(field)) for one in said}) > 1]
+    """The fields of their task in which these runs differ, and those of their models that no column of every table shows."""
+    said = [json.loads(text) for text in runs["declared"].unique()]
+    fields = [*(f"task.{field}" for field in said[0]["task"]), "model.n_layers"]
+    differ = [field for field in fields if len({json.dumps(field_of(one, field)) for one in said}) > 1]
+    for field in ("model.ffn.top_k", "model.ffn.router"):  # dense models have none
+        if len({field_of(one, field) for one in said} - {None}) > 1:
+            differ.append(field)
+    return differ
 
 
 def edges(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
@@ -116,7 +178,7 @@ def interval(runs: pd.DataFrame) -> str:
 
 def shifts(chosen: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Each trained model on what it was not tested on in its trial: score, and its distance from the trial's own test."""
-    for task, runs in chosen.groupby("task", sort=False):
+    for task, runs in chosen.groupby("task", sort=False) if "declared" in chosen else ():
         for metric in [name for name in runs if "/" in name and "." not in name and runs[name].notna().any()]:
             own = metric.rpartition("/")[2]
             table = []

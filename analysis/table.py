@@ -16,6 +16,11 @@ from parrots.record import STATUSES, evaluations_of, path_of, read
 from parrots.spec import Trial
 
 CURVE = "loss"  # measured along the way, as are the gradients' norm and the state of the routers; all else at the last step
+CEILINGS = {"exact_match": "tie_ceiling"}
+"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
+CURVES = ["trial_id", "metric", "step", "value"]
+CHOOSERS = {"validation_loss": "validation loss", CURVE: "final training loss"}
+"""What chooses a learning rate: the first of these that was measured, at its lowest."""
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 
@@ -31,7 +36,8 @@ def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
     asked = [path for one in done for path in evaluations_of(one.stem, results)]
     rows = read([*done, *failed.values(), *asked]).to_pandas()
-    return trials(rows).reindex([i for i in trial_ids if i in set(rows.trial_id)])
+    there = set(rows["trial_id"])
+    return trials(rows).reindex([i for i in trial_ids if i in there])
 
 
 def _attempt(path: Path) -> int:
@@ -47,6 +53,9 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     frame["status"] = pd.Categorical(frame["status"], categories=list(STATUSES))
     declared = pd.DataFrame({i: _declared(i, text) for i, text in about["trial"].items()}).T
     frame = frame.join(declared.infer_objects())
+    for _, some in frame.groupby("task") if len(frame) else ():
+        if some["n_layers"].nunique() > 1:
+            frame.loc[some.index, "label"] = some["label"] + "-L" + some["n_layers"].astype(str)
     last = rows.dropna(subset="metric").sort_values("step").groupby(["trial_id", "metric"]).last()
     measured: dict[str, pd.Series] = {}
     for metric in last.index.unique("metric"):
@@ -69,7 +78,7 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
     return {
         "configuration": json.dumps(said, sort_keys=True),
         "declared": text,
-        "label": model.name,
+        "label": model.name if (router := getattr(model.ffn, "router", "top_k")) == "top_k" else f"{model.name}-{router}",
         "kind": "MoE" if model.n_experts > 1 else "dense",
         "d_model": model.d_model,
         "n_layers": model.n_layers,
@@ -85,16 +94,23 @@ def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     """What was measured along the way, the loss and the state of the routers: columns trial_id, metric, step, value."""
     rows = read(path for i in trial_ids if (path := path_of(i, results)).exists()).to_pandas()
     along = (rows["metric"] == CURVE) | rows["metric"].str.startswith("router_", na=False)
-    return rows.loc[along, ["trial_id", "metric", "step", "value"]]
+    return rows.loc[along, CURVES]
+
+
+def chooser(frame: pd.DataFrame) -> str:
+    """The column whose lowest value chooses a learning rate."""
+    return next((name for name in CHOOSERS if name in frame and frame[name].notna().any()), CURVE)
 
 
 def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of each configuration at its best learning rate: the lowest final training loss, averaged over seeds.
+    """The trials of each configuration at its best learning rate: the lowest `chooser`, averaged over seeds.
 
     The score itself has no say, so choosing does not flatter it. A diverged trial loses the choice; a configuration whose
-    trials all diverged keeps none, and is missing not at random.
+    trials all diverged keeps none, and is missing not at random. A table without learning rates has nothing to choose.
     """
-    loss = frame[CURVE].where(frame["status"] == "done", float("inf"))
+    if frame["lr"].isna().all():
+        return frame[frame["status"] == "done"]
+    loss = frame[chooser(frame)].where(frame["status"] == "done", float("inf"))
     usable = loss.notna() & frame["status"].isin(["done", "diverged"])
     mean = loss[usable].groupby([frame["configuration"], frame["lr"]]).mean()
     best = mean[mean < float("inf")].groupby("configuration").idxmin()

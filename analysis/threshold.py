@@ -9,6 +9,9 @@ import pandas as pd
 from analysis.claims import Claim, Threshold
 from analysis.contrast import column, field_of
 
+UNNAMED = "runs"
+"""The task of runs in a table that names none."""
+
 
 def runs_of(claim: Claim, chosen: pd.DataFrame) -> pd.DataFrame:
     """The runs that a claim is about; with a threshold, a row for each configuration and seed.
@@ -24,10 +27,12 @@ def runs_of(claim: Claim, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def subject(claim: Claim, frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of `frame` that a claim is about."""
-    runs = frame[frame["task"] == claim.task]
+    """The trials of `frame` that a claim is about; a table that names no task is about any claim's."""
+    runs = frame[frame["task"].isin([claim.task, UNNAMED])]
     for field, value in claim.where.items():
         runs = runs[column(runs, field) == value]
+    for field, least in claim.at_least.items():
+        runs = runs[column(runs, field) >= least]
     return runs
 
 

@@ -1,14 +1,14 @@
 """How the trials of a sweep trained: curves, routers, learning rates, and their time beside the plan's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
 from analysis.figures import said
-from analysis.picture import LOOKS, STROKES, STYLE, Picture, panels, sparse_ticks
-from analysis.table import CURVE
+from analysis.picture import LOOKS, STROKES, Picture, panels, sparse_ticks, styled
+from analysis.table import CHOOSERS, CURVE, chooser
 
 HEALTH = {
     "router_largest_share": "largest expert's share (1: fair)",
@@ -19,29 +19,26 @@ HEALTH = {
 
 def of_training(
     chosen: pd.DataFrame, frame: pd.DataFrame, points: pd.DataFrame, planned: Mapping[str, float]
-) -> Iterator[Picture]:
-    """The pictures for which there is something to show.
+) -> dict[str, Callable[[], Picture]]:
+    """Each picture's name and what draws it; ValueError says what is lacking.
 
     chosen: trials at their learning rate; frame: all of them. points: (trial_id, metric, step, value) along the way.
     planned: trial_id -> seconds that the plan foretold.
     """
-    with plt.rc_context(STYLE):
-        losses = points[points["metric"] == CURVE]
-        if len(losses):
-            yield curves(chosen, losses)
-        routers = points[points["metric"].str.startswith("router_")]
-        if len(routers):
-            yield health(chosen, routers)
-        tried = frame[frame["status"] == "done"].groupby("task")["lr"].nunique()
-        if (tried > 1).any():
-            yield basins(frame, chosen, [task for task, count in tried.items() if count > 1])
-        timed = frame[frame["wall_s"].gt(0) & frame.index.isin(planned) & (frame["status"] == "done")]
-        if len(timed):
-            yield planned_and_actual(timed, planned)
+    return {
+        "training curves": lambda: curves(chosen, points),
+        "router health": lambda: health(chosen, points),
+        "learning-rate basins": lambda: basins(frame, chosen),
+        "planned and actual": lambda: planned_and_actual(frame, planned),
+    }
 
 
-def curves(chosen: pd.DataFrame, losses: pd.DataFrame) -> Picture:
+@styled
+def curves(chosen: pd.DataFrame, points: pd.DataFrame) -> Picture:
     """Loss against steps, a panel a task."""
+    losses = points[(points["metric"] == CURVE) & points["trial_id"].isin(chosen.index)]
+    if losses.empty:
+        raise ValueError("no loss was written down along the way")
     tasks = list(chosen["task"].unique())
     figure, axes = panels(len(tasks), 6)
     picture = Picture("training", "Training loss of every trial at its configuration's chosen learning rate.", figure)
@@ -62,8 +59,12 @@ def curves(chosen: pd.DataFrame, losses: pd.DataFrame) -> Picture:
     return picture
 
 
-def health(chosen: pd.DataFrame, routers: pd.DataFrame) -> Picture:
+@styled
+def health(chosen: pd.DataFrame, points: pd.DataFrame) -> Picture:
     """What the routers of each trial did along the way, the worst of its layers."""
+    routers = points[points["metric"].str.startswith("router_") & points["trial_id"].isin(chosen.index)]
+    if routers.empty:
+        raise ValueError("no MoE wrote down the state of its routers")
     routers = routers.assign(sign=routers["metric"].str.replace(r"_\d+$", "", regex=True))
     signs = [sign for sign in HEALTH if sign in set(routers["sign"])]
     figure, axes = panels(len(signs), 4.2)
@@ -83,18 +84,24 @@ def health(chosen: pd.DataFrame, routers: pd.DataFrame) -> Picture:
     return picture
 
 
-def basins(frame: pd.DataFrame, chosen: pd.DataFrame, tasks: list[str]) -> Picture:
+@styled
+def basins(frame: pd.DataFrame, chosen: pd.DataFrame) -> Picture:
     """The loss that chooses, against the learning rate: a line a configuration, its choice filled."""
+    tried = frame[frame["status"] == "done"].groupby("task")["lr"].nunique()
+    tasks = [task for task, count in tried.items() if count > 1]
+    if not tasks:
+        raise ValueError("one learning rate was tried")
+    loss = chooser(frame)
     figure, axes = panels(len(tasks), 6)
     text = (
-        "Final training loss, averaged over seeds, against the learning rate: a line a configuration, a large mark the rate "
-        "chosen, at the lowest. A line that ends there has not been seen to turn."
+        f"{CHOOSERS[loss].capitalize()}, averaged over seeds, against the learning rate: a line a configuration, a large "
+        "mark the rate chosen, at the lowest. A line that ends there has not been seen to turn."
     )
     picture = Picture("learning_rates", text, figure)
     for panel, task in zip(axes, tasks, strict=True):
-        runs = frame[(frame["task"] == task) & (frame["status"] == "done") & frame[CURVE].notna()]
+        runs = frame[(frame["task"] == task) & (frame["status"] == "done") & frame[loss].notna()]
         for configuration, some in runs.groupby("configuration", sort=False):
-            mean = some.groupby("lr")[CURVE].mean()
+            mean = some.groupby("lr")[loss].mean()
             first = some.iloc[0]
             look = LOOKS[first["kind"]]
             about = f"{first['kind']} {first['label']}"
@@ -103,19 +110,26 @@ def basins(frame: pd.DataFrame, chosen: pd.DataFrame, tasks: list[str]) -> Pictu
             rate = chosen.loc[chosen["configuration"] == configuration, "lr"]
             if len(rate):
                 at = rate.iloc[0]
-                mark = pd.DataFrame({"lr": [at], CURVE: [mean[at]], "about": f"{about}: chose {at:g}, loss {mean[at]:.4g}"})
-                picture.points(panel, mark, "lr", CURVE, f"{about}, chosen", s=40, zorder=3, **look)
+                mark = pd.DataFrame({"lr": [at], loss: [mean[at]], "about": f"{about}: chose {at:g}, loss {mean[at]:.4g}"})
+                picture.points(panel, mark, "lr", loss, f"{about}, chosen", s=40, zorder=3, **look)
+        for kind in sorted(set(runs["kind"]), reverse=True):
+            panel.plot([], [], STROKES[kind], label=kind, **LOOKS[kind])
+        panel.legend()
         panel.set_xscale("log")
         panel.set_title(task, loc="left")
         panel.set_xlabel("learning rate")
-        panel.set_ylabel("final training loss (nats a token)")
+        panel.set_ylabel(f"{CHOOSERS[loss]} (nats a token)")
         panel.xaxis.set_minor_formatter(lambda v, _: "")
         panel.set_xticks(sorted(runs["lr"].unique()), [f"{lr:g}" for lr in sorted(runs["lr"].unique())])
     return picture
 
 
-def planned_and_actual(timed: pd.DataFrame, planned: Mapping[str, float]) -> Picture:
+@styled
+def planned_and_actual(frame: pd.DataFrame, planned: Mapping[str, float]) -> Picture:
     """Seconds that trials took beside those that the plan foretold."""
+    timed = frame[frame["wall_s"].gt(0) & frame.index.isin(planned) & (frame["status"] == "done")]
+    if timed.empty:
+        raise ValueError("no plan foretold how long these trials take")
     figure, (panel,) = panels(1, 6, 4.2)
     timed = timed.assign(planned=[planned[i] for i in timed.index])
     timed["about"] = [f"{said(run, 'wall_s')}\nplanned {run['planned']:.3g} s" for _, run in timed.iterrows()]

@@ -63,9 +63,11 @@ def theirs(ours: Transformer, prompts: torch.Tensor) -> Callable[[], torch.Tenso
 
     with tempfile.TemporaryDirectory() as folder:
         hf.export(ours, Path(folder))
-        network = AutoModelForCausalLM.from_pretrained(folder).to(DEVICE).eval()
-    how = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-    return lambda: network.generate(prompts, attention_mask=torch.ones_like(prompts), **how)
+        network = AutoModelForCausalLM.from_pretrained(folder)  # nosec B615 # a folder of ours
+    network = network.to(DEVICE).eval()
+    mask = torch.ones_like(prompts)
+    end: dict = {"do_sample": False, "max_new_tokens": NEW}
+    return lambda: network.generate(prompts, attention_mask=mask, eos_token_id=None, pad_token_id=0, **end)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """A sweep beside the way a user would run it without us, and what running one costs beyond training: one table.
 
-    python benchmarks/sweep.py [--cells 4] [--noop 1000] [--out benchmarks/results/sweep-cpu.md]
+    python benchmarks/sweep.py [--cells 11] [--short 32] [--noop 1000] [--out benchmarks/results/sweep-cpu.md]
 
 Theirs: plain Tune, a fresh TorchTrainer of one worker and a transformers model for each trial, `generate` for its score, on the
-same examples in the same order. Both run one after the other on the same slots; the times are the clock's. --cells: of each
-kind, for a short run. Overhead: cells of one step and a test of eight; all CPU-seconds of all of the sweep's processes
-are counted, those inside train and evaluate too, so what is told is an upper bound.
+same examples in the same order. Both run one after the other on the same slots; the times are the clock's. --cells: so many
+of quickstart's, evenly spaced (all would take an hour); --short: cells of two seconds' training. Overhead: cells of one step
+and a test of eight; all CPU-seconds of all of the sweep's processes are counted, those inside train and evaluate too, so what
+is told is an upper bound.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event, Thread
+from typing import NamedTuple
 
 from bench import Table, arguments, machine
 
@@ -54,8 +58,22 @@ def noop(seed: int) -> Trial:
     return Trial.model_validate({**SHORT, "task": {**SHORT["task"], "n_test": 8}, "training": tiny, "seed": seed})
 
 
-def ours(cells: list[Cell]) -> tuple[float, float]:
-    """(seconds, CPU-seconds of all processes) of `parrots run`."""
+class Took(NamedTuple):
+    """What a command took, with all that it started, however far removed."""
+
+    seconds: float
+    cpu_s: float
+    utilisation: str = "-"
+    """As a run of ours tells it at its end."""
+
+    def row(self, cells: int) -> tuple[str, ...]:
+        """For the table."""
+        each = f"{self.seconds / cells:.3f}", f"{self.cpu_s / cells:.3f}"
+        return f"{self.seconds:.1f}", f"{self.cpu_s:.1f}", *each, self.utilisation
+
+
+def ours(cells: Sequence[Cell]) -> Took:
+    """`parrots run`."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "benchmark.py").write_text(DOCUMENT)
         (Path(folder) / "cells.jsonl").write_text("".join(canonical_json(cell) + "\n" for cell in cells))
@@ -65,19 +83,19 @@ def ours(cells: list[Cell]) -> tuple[float, float]:
         return took
 
 
-def theirs(cells: list[Cell]) -> tuple[float, float]:
-    """The same of plain Tune; it takes its trials from a file too."""
+def theirs(cells: Sequence[Cell]) -> Took:
+    """Plain Tune; it takes its trials from a file too."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cells.jsonl").write_text("".join(canonical_json(cell) + "\n" for cell in cells))
         return measured([sys.executable, str(Path(__file__).with_name("sweep_plain.py")), "cells.jsonl"], folder)
 
 
-def measured(command: list[str], folder: str) -> tuple[float, float]:
-    """(seconds, CPU-seconds of it and of all that it started, however far removed) of a command that has to succeed."""
+def measured(command: list[str], folder: str) -> Took:
+    """Run a command that has to succeed."""
     began = time.perf_counter()
     env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (Path(folder) / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=env)
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=env)  # nosec B603 # ours
         used: dict[int, float] = {}
         over = Event()
         sampler = Thread(target=lambda: sample(process.pid, used, over))
@@ -85,9 +103,10 @@ def measured(command: list[str], folder: str) -> tuple[float, float]:
         code = process.wait()
         over.set()
         sampler.join()
+    took_s, text = time.perf_counter() - began, (Path(folder) / "said").read_text()
     if code:
-        raise RuntimeError(f"{' '.join(command)}: exit {code}\n{(Path(folder) / 'said').read_text()[-2000:]}")
-    return time.perf_counter() - began, sum(used.values())
+        raise RuntimeError(f"{' '.join(command)}: exit {code}\n{text[-2000:]}")
+    return Took(took_s, sum(used.values()), (re.findall(r"(\d+%) utilised", text) or ["-"])[-1])
 
 
 def sample(root: int, used: dict[int, float], over: Event) -> None:
@@ -111,24 +130,28 @@ def sample(root: int, used: dict[int, float], over: Event) -> None:
 
 
 def main() -> None:
-    args = arguments(__doc__, cells=(0, "of each kind at most; 0: all"), noop=(1000, "no-op cells; 0: none"))
+    numbers = {
+        "cells": (11, "of quickstart's; 0: none"),
+        "short": (32, "of two seconds' training; 0: none"),
+        "noop": (1000, "that do nothing; 0: none"),
+    }
+    args = arguments(__doc__, **numbers)
     text = f"{machine()}, {cores()} slots. Seconds of the clock, CPU-seconds of all processes."
-    table = Table("A sweep", text, ("cells", "", "s", "CPU-s", "s a cell", "CPU-s a cell"))
-    quick = list(find("quickstart").cells)
-    quick = quick if not args.cells else quick[:: max(1, len(quick) // args.cells)][: args.cells]
-    brief = [Cell(trial=short(seed)) for seed in range(args.cells or 32)]
+    table = Table("A sweep", text, ("cells", "", "s", "CPU-s", "s a cell", "CPU-s a cell", "utilised"))
+    whole = find("quickstart").cells
+    quick = [whole[i * len(whole) // args.cells] for i in range(args.cells)]
+    brief = [Cell(trial=short(seed)) for seed in range(args.short)]
     for name, cells in (("quickstart's", quick), ("of two seconds' training", brief)):
-        took = {}
-        for who, way in (("parrots run", ours), ("plain Tune, TorchTrainer, transformers", theirs)):
-            took[who], cpu = way(cells)
-            row = (f"{took[who]:.1f}", f"{cpu:.1f}", f"{took[who] / len(cells):.2f}", f"{cpu / len(cells):.2f}")
-            table.row(f"{len(cells)} {name}", who, *row)
-        mine, other = took.values()
-        table.row(f"{len(cells)} {name}", f"{other / mine:.1f} times as fast", "", "", "", "")
-    for count in (128, args.noop) if args.noop else ():
-        took_s, cpu = ours([Cell(trial=noop(seed)) for seed in range(min(count, args.noop))])
-        row = (f"{took_s:.1f}", f"{cpu:.1f}", f"{took_s / count:.3f}", f"{cpu / count:.3f}")
-        table.row(f"{count} no-op", "parrots run, report and MLflow included", *row)
+        if not cells:
+            continue
+        mine, other = ours(cells), theirs(cells)
+        table.row(f"{len(cells)} {name}", "parrots run", *mine.row(len(cells)))
+        table.row(f"{len(cells)} {name}", "plain Tune, TorchTrainer, transformers", *other.row(len(cells)))
+        ratios = f"{other.seconds / mine.seconds:.1f}", f"{other.cpu_s / mine.cpu_s:.1f}"
+        table.row(f"{len(cells)} {name}", "times as fast", *ratios, "", "", "")
+    for count in sorted({min(128, args.noop), args.noop} - {0}):
+        took = ours([Cell(trial=noop(seed)) for seed in range(count)])
+        table.row(f"{count} no-op", "parrots run, report and MLflow included", *took.row(count))
     table.keep(args.out)
 
 

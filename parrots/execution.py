@@ -13,7 +13,7 @@ from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.measurement import Measurement
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
-from parrots.record import Record, evaluation_path, is_done, path_of
+from parrots.record import Record, evaluation_path, is_done, path_of, read
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
@@ -59,8 +59,9 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
     began, measurements = time.perf_counter(), trained.curves
     if not trained.diverged:
         measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
+    sha256 = ""
     if place.weights and not trained.diverged:
-        weights.keep(model, weights.path_of(trial.id, place.weights), place)
+        sha256 = weights.keep(model, weights.path_of(trial.id, place.weights), place)
     return Record(
         trial,
         "diverged" if trained.diverged else "done",
@@ -72,6 +73,7 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
         workers=place.world,
         steps=trained.steps,
         train_s=trained.seconds,
+        weights_sha256=sha256,
     )
 
 
@@ -169,13 +171,18 @@ def forget(name: str, place: Placement) -> None:
 def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
     """Train together those of a stack that have no record; returns what is written, by trial_id.
 
+    All of them again where one was killed as it wrote its records: the others' numbers are those that it would have written.
     Nothing where there is one, or where they fail: then each is run alone, so that only what fails alone has failed.
     """
-    todo = list({trial.id: trial for trial in stack if not path_of(trial.id, results).exists()}.values())
-    if len(todo) < 2:
+    stack = list({trial.id: trial for trial in stack}.values())
+    done = {trial.id for trial in stack if path_of(trial.id, results).exists()}
+    torn = any(read([path_of(trial_id, results)])["stacked"][0].as_py() == len(stack) for trial_id in done)
+    todo = [trial for trial in stack if torn or trial.id not in done]
+    if len(todo) < 2 or len(done) == len(stack):
         return {}
     try:
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
+        records = [record for record in records if record.trial.id not in done]
         for record in records:
             record.write(results)
     except Stopped:

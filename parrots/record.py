@@ -61,10 +61,11 @@ SCHEMA = pa.schema(
         ("failure", pa.string()),  # oom, diverged, infrastructure, bug, or nothing
         ("stacked", pa.int32()),  # trials that were trained side by side with this one, itself included
         ("early_stop", pa.string()),  # the rule by which trials of its sweep could be ended early, or nothing
+        ("weights_sha256", pa.string()),  # of the file of final weights, or nothing where none was kept
     ]
 )
-LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": ""}
-"""Columns that records of before 2026-11-24 lack, and what that means."""
+LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": "", "weights_sha256": ""}
+"""Columns that records of before 2026-11-25 may lack, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Record:
     """Trials that were trained side by side with this one, itself included."""
     early_stop: str = ""
     """The rule by which trials of its sweep could be ended early: curves of such a sweep are those of survivors."""
+    weights_sha256: str = ""
+    """Of the file of final weights, if one was kept."""
     evaluation: Evaluation | None = None
     """What the trained model was asked besides; nothing for the trial itself."""
 
@@ -127,6 +130,7 @@ class Record:
             "failure": "diverged" if self.status == "diverged" else self.failure,
             "stacked": self.stacked,
             "early_stop": self.early_stop,
+            "weights_sha256": self.weights_sha256,
         }
         rows = [about | asdict(m) for m in self.measurements] or [about]
         return pa.Table.from_pylist(rows, SCHEMA)
@@ -178,17 +182,20 @@ def completed(table: pa.Table) -> pa.Table:
     return table
 
 
-def read(paths: Iterable[Path]) -> pa.Table:
-    """The rows of these records under one another. ValueError names a file that is no record."""
+def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of these records under one another, all columns or those named. ValueError names a file that is no record."""
+    schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     tables = []
     for path in paths:
         try:
             with path.open("rb") as source:
-                table = completed(pq.ParquetFile(source).read())
-            if table.schema != SCHEMA or not table.num_rows:
-                raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == SCHEMA}")
+                table = completed(pq.ParquetFile(source).read(columns, use_threads=False))  # small: threads cost more
+            if columns is not None:
+                table = table.select([name for name in columns if name in table.schema.names])
+            if table.schema != schema or not table.num_rows:
+                raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == schema}")
         except (pa.ArrowException, OSError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ValueError(f"{path}: not a record ({why}); delete it, and the next run makes it again") from error
         tables.append(table)
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    return pa.concat_tables(tables) if tables else schema.empty_table()

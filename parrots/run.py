@@ -67,6 +67,10 @@ def read_cells(path: Path) -> list[Cell]:
                 raise ValueError(f"{path}, line {number}: {one_line(error)}") from error
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at character {error.pos})") from error
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not a cell ({str(error).splitlines()[0]})") from error
+            except RecursionError as error:
+                raise ValueError(f"{path}, line {number}: nested deeper than any cell") from error
     if not cells:
         raise ValueError(f"{path}: no cells in it")
     return cells
@@ -103,23 +107,26 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
     begin_for: seconds after which none is begun.
     """
     last = time.monotonic() + begin_for
-    todo = [cell for cell in cells if not is_done(cell, results)]
+    todo = {i for i, cell in enumerate(cells) if not is_done(cell, results)}
     say = print if place.rank == 0 else (lambda *args, **kwargs: None)
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
-    for group in groups([cell.trial for cell in todo], place):
+    # groups of all, done ones too: after an interruption they are those that left the checkpoints
+    for group in groups([cell.trial for cell in cells], place):
+        left, beside = [cells[i] for i in group if i in todo], dict[str, Record]()
+        if not left:
+            continue
         if asked_to_stop(place):
             raise Stopped
         if time.monotonic() > last:
             say(f"{len(todo) - number} cells left; the same command goes on from here")
             break
-        stack, beside = [todo[i] for i in group], dict[str, Record]()
-        for cell in stack:
+        for cell in left:
             number += 1
             label = f"[{number}/{len(todo)}] {cell.trial.task.kind} {cell.trial.name}"
             here = replace(place, progress=Line(label) if place.rank == 0 else place.progress)
-            if cell is stack[0]:
-                beside = side_by_side([cell.trial for cell in stack], results, here, sweep)
+            if cell is left[0]:
+                beside = side_by_side([cells[i].trial for i in group], results, here, sweep)
             record = endeavour(cell, results, here, sweep, beside.get(cell.trial.id))
             failed += bool(record and record.status in ("oom", "failed"))
             say(f"\r{label} {outcome(record)}", flush=True)

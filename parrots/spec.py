@@ -125,17 +125,21 @@ class Evaluation(Frozen):
 class Cell(Frozen):
     """A trial, what its model is asked besides, and how many workers share it.
 
-    Workers are placement: they do not change the trial's id or its result.
+    Workers and lane are placement: they do not change the trial's id or its result.
     """
 
     trial: Trial
     evaluations: tuple[Evaluation, ...] = ()
     workers: Annotated[int, Field(ge=1)] = 1
+    lane: Literal["auto", "packed", "group"] = "auto"
+    """packed: with others into one process, where there is one worker; group: by a worker group of its own; auto: as fits."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.trial.training.batch_size % self.workers:
             raise ValueError(f"workers={self.workers}: must divide training.batch_size={self.trial.training.batch_size}")
+        if self.lane == "packed" and self.workers > 1:
+            raise ValueError(f"lane='packed': cells of one worker are packed, and workers={self.workers}")
         own = self.trial.task
         for one in self.evaluations:
             if one.task.vocab_size != own.vocab_size or one.task.seq_len > own.seq_len:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,17 +20,21 @@ from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
+from sweeps.devices import slots_here
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.plan import longest_first, plan_of
-from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary
+from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary, visible
 from sweeps.spec import Sweep, find
 from sweeps.verbs import bench, plan
+from sweeps.verbs.board import board
 from sweeps.verbs.cluster import cluster_option, make_token, pull
+from sweeps.verbs.compare import claims, compare
 from sweeps.verbs.diff import diff
 from sweeps.verbs.doctor import doctor
+from sweeps.verbs.export import export
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
@@ -41,11 +45,11 @@ from sweeps.verbs.options import (
     notify_option,
     results_option,
     scale_option,
-    slots_option,
     sweep_argument,
 )
 from sweeps.verbs.report import report, write_report
 from sweeps.verbs.status import retry, status, stop
+from sweeps.verbs.train import train
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
 from sweeps.watch import Watch
 
@@ -60,7 +64,9 @@ def cli() -> None:
 
 cli.add_command(plan.plan)
 cli.add_command(bench.bench)
-for verb in (logs, samples, evaluate, reproduce, ingest, status, retry, stop, gc, diff, doctor, mlflow, pull, make_token):
+for verb in (train, logs, samples, evaluate, reproduce, status, retry, stop, diff):
+    cli.add_command(verb)
+for verb in (ingest, gc, doctor, mlflow, board, pull, make_token):
     cli.add_command(verb)
 
 
@@ -95,12 +101,18 @@ def count(sweep: str | None, scale: str | None, narrowing: Narrowing, paper: boo
 @sweep_argument
 @scale_option
 @results_option
-@slots_option
 @narrowing_options
 @how_options
 @notify_option
+@click.option("--command", default="", hidden=True, help="What whoever wants to run it again should type.")
 def run(
-    sweep: str, scale: str | None, results: Path, slots: int, narrowing: Narrowing, how: How, notify: tuple[str, ...]
+    sweep: str,
+    scale: str | None,
+    results: Path,
+    narrowing: Narrowing,
+    how: How,
+    notify: tuple[str, ...],
+    command: str,
 ) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
     from parrots.record import path_of, read
@@ -111,18 +123,23 @@ def run(
     done = ledger.read(results).done
     read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
     writable(results)
-    found = found.model_copy(update={"command": again(sweep, scale, results, narrowing)})
+    found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing)})
     with lock(results):
-        return run_found(found, results, slots, how, tell=tell)
+        return run_found(found, results, how, tell=tell)
 
 
-def run_found(
-    found: Sweep, results: Path, slots: int, how: How, only: Collection[str] | None = None, tell: Teller | None = None
-) -> int:
+def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
+    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
+    claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
+    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
+
+
+def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
     """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
     from sweeps.tracking import Mirror
 
     before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
+    slots = how.slots or slots_here()
     made = plan_of(found, results, slots)
     missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)
@@ -157,7 +174,7 @@ def run_found(
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)
             verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
-            mirror.finish(found.name, found.title, verdicts, written.html.parent)
+            mirror.finish(found.name, described(found, verdicts), verdicts, written.html.parent)
             say(written)
     if mirror.problem:
         out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
@@ -201,33 +218,6 @@ def theory(results: Path, seed: int, scale: str) -> int:
 
 
 @cli.command()
-@click.argument("trial_id")
-@click.argument("folder", type=click.Path(path_type=Path))
-@results_option
-def export(trial_id: str, folder: Path, results: Path) -> None:
-    """Write the trained model of TRIAL_ID into FOLDER, for transformers and whatever builds on it (vLLM, lm_eval, trl).
-
-    TRIAL_ID: its first characters are enough. The report's trials.csv and MLflow's tags have it.
-    """
-    from parrots.models import hf
-    from parrots.record import path_of, read
-    from parrots.spec import Trial
-    from parrots.training import weights
-
-    found = sorted(one for one in ledger.read(results).done if one.startswith(trial_id))
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} trials in {results} begin with {trial_id!r}; one has to")
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; name a new folder")
-    kept = weights.path_of(found[0], results / "weights")
-    if not kept.exists():
-        raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    trial = Trial.model_validate_json(read([path_of(found[0], results)])["trial"][0].as_py())
-    hf.export(weights.load(trial, kept), folder, trial.task.vocabulary)
-    out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")
-
-
-@cli.command()
 @click.argument("sweep", required=False)
 @results_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
@@ -250,12 +240,16 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
             out.print(f"compare {name}, {task}: {link}")
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = server(results, LOOPBACK, port, names=[])
-    os.execve(sys.executable, command, os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)})
+    environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)}
+    os.execve(sys.executable, command, environment)  # nosec B606 # words of ours, and no shell
 
 
 cli.add_command(fit)
+cli.add_command(compare)
+cli.add_command(claims)
+cli.add_command(export)
 cli.add_command(report)
-for verb in (run, status, logs, retry, stop, report):
+for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)
 
 
@@ -284,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = f"stopped{why}; finished records and checkpoints stay, and the next `parrots run` goes on from here"
         click.echo(said, err=True)
         return 130
-    click.echo(f"error: {problem}", err=True)
+    click.echo(f"error: {visible(problem)}", err=True)
     return 2
 
 

@@ -73,6 +73,11 @@ def here() -> Device:
     return cpu()
 
 
+def slots_here() -> int:
+    """Trials that this machine has room for side by side: one a GPU, or a core."""
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*/information"))) or cores()
+
+
 def cpu() -> Device:
     """This machine's CPU; its memory is shared by as many workers as it has cores."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -6,14 +6,13 @@ import resource
 import shutil
 import socket
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import Requirement
 
@@ -26,6 +25,7 @@ PORTS = {5000: "`parrots ui` and `parrots mlflow serve`", 8265: "Ray's dashboard
 SKEW_S = 5.0  # between this clock and a file system's or another node's; records carry both
 SCARCE, SHORT = 1 * GIB, 10 * GIB  # of free disk: less fails, less is said
 FEW_FILES = 4096  # Ray's processes hold some hundreds each
+ROOMS = ("parrots", "sweeps", "analysis")  # of which PyPI has packages by others
 RAY_FULL = 0.95  # of a disk: Ray makes no objects beyond
 
 
@@ -70,6 +70,10 @@ def packages() -> Iterator[Check]:
             yield Check(asked.name, f"{there}, not {asked.specifier}", "fails", f"pip install '{asked.name}{asked.specifier}'")
         elif asked.name in ("torch", "ray", "mlflow"):
             yield Check(asked.name, there)
+    for name in ROOMS:
+        if there := installed(name):
+            remedy = f"pip uninstall {name}; it is another's package, and ours is mixture-of-parrots"
+            yield Check(f"package {name}", f"{there}, which takes the place of our `import {name}`", "fails", remedy)
     for extra, absent in extras.items():
         if absent:
             remedy = f"pip install 'mixture-of-parrots[{extra}]', where it is wanted"
@@ -101,29 +105,41 @@ def devices() -> Iterator[Check]:
             "workers", "over gloo" if state == "ok" else "torch has no gloo", state, "" if state == "ok" else "reinstall torch"
         )
         return
-    yield Check("CUDA", f"{torch.version.cuda}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}")
-    for number in range(torch.cuda.device_count()):
+    count = torch.cuda.device_count()
+    if dist.is_nccl_available():
+        yield Check("CUDA", f"{torch.version.cuda}, NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}")
+    else:
+        said = f"{torch.version.cuda}, without NCCL: GPUs cannot share a trial"
+        yield Check("CUDA", said, "fails" if count > 1 else "note", "install torch from PyPI, which has it")
+    for number in range(count):
         about = torch.cuda.get_device_properties(number)
         bf16 = about.major >= 8
-        said = f"{about.name}, {about.total_memory / GIB:.0f} GiB, compute capability {about.major}.{about.minor}"
+        runs = "bfloat16 and float32" if bf16 else "float32"
+        said = f"{about.name}, {about.total_memory / GIB:.0f} GiB, compute capability {about.major}.{about.minor}: {runs}"
         yield Check(f"GPU {number}", said, "ok" if bf16 else "note", "" if bf16 else "bfloat16 wants 8.0; take float32")
 
 
 def backends() -> Iterator[Check]:
     """How experts can be computed here."""
+    import torch
     import torch.nn.functional as F
 
     from parrots.models import megablocks_backend
+    from parrots.models.moe import BACKENDS, MEGABLOCKS
 
-    grouped = hasattr(F, "grouped_mm")
-    yield Check(
-        "backend grouped",
-        "there" if grouped else "torch has no grouped_mm",
-        "ok" if grouped else "fails",
-        "" if grouped else "torch 2.10 or newer",
-    )
-    why = megablocks_backend.unfit()
-    yield Check("backend megablocks", why or "there", "note" if why else "ok")
+    why = {MEGABLOCKS: megablocks_backend.unfit()}
+    if not hasattr(F, "grouped_mm"):
+        why["grouped"] = "torch has no grouped_mm, which came with 2.10"
+    for name in BACKENDS:
+        if reason := why.get(name):
+            yield Check(
+                f"backend {name}",
+                reason,
+                "fails" if name == "grouped" else "note",
+                "pip install 'torch>=2.10'" if name == "grouped" else "",
+            )
+    there = ", ".join(name for name in BACKENDS if not why.get(name))
+    yield Check("backends", f"{there}, on {'CUDA' if torch.cuda.is_available() else 'the CPU'}")
 
 
 def storage(results: Path) -> Iterator[Check]:
@@ -187,62 +203,3 @@ def limits() -> Iterator[Check]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = files < 4096
     yield Check("open files", f"{files:,} a process", "note" if few else "ok", "ulimit -n 65536" if few else "")
-
-
-def nodes(address: str, results: Path) -> Iterator[Check]:
-    """Every node of a Ray cluster: versions as here, results writable from it, clocks together. `local` starts one here."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
-    try:
-        ask = ray.remote(num_cpus=0)(_look)
-        for node in ray.nodes():
-            name = f"node {node['NodeManagerHostname']}"
-            if not node["Alive"]:
-                yield Check(name, "not alive", "fails", "`ray status` says why; `ray up` brings it back")
-                continue
-            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            began = time.time()
-            said = ray.get(ask.options(scheduling_strategy=where).remote(str(results.absolute())), timeout=120)
-            yield from _judged(name, said, (began + time.time()) / 2, (time.time() - began) / 2)
-    finally:
-        ray.shutdown()
-
-
-def _look(results: str) -> dict[str, Any]:
-    """On a node, by itself: versions, its clock, why results cannot be written."""
-    import pathlib
-    import platform
-    import tempfile
-    import time
-
-    import torch
-
-    above = next(folder for folder in (pathlib.Path(results), *pathlib.Path(results).parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=above):
-            wrong = ""
-    except OSError as error:
-        wrong = error.strerror or str(error)
-    python = platform.python_version_tuple()[:2]
-    return {"python": ".".join(python), "torch": torch.__version__, "time": time.time(), "wrong": wrong, "at": str(above)}
-
-
-def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Iterator[Check]:
-    """What a node told, beside this one. within: seconds by which its time may be off for the way it took."""
-    import torch
-
-    here = {"python": ".".join(map(str, sys.version_info[:2])), "torch": torch.__version__}
-    other = [f"{part} {said[part]}, here {here[part]}" for part in here if said[part] != here[part]]
-    if other:
-        yield Check(name, "; ".join(other), "fails", "install from the same constraints.txt on every node")
-    if said["wrong"]:
-        yield Check(
-            name, f"cannot write to {said['at']} ({said['wrong']})", "fails", "results have to be on storage that all share"
-        )
-    skew_s = said["time"] - now
-    if abs(skew_s) > SKEW_S + within:
-        yield Check(name, f"its clock is {skew_s:+.0f} s from this one", "fails", "synchronise the clocks (chrony, ntpd)")
-    else:
-        yield Check(name, f"python {said['python']}, torch {said['torch']}, clock within {abs(skew_s) + within:.1f} s")

@@ -23,6 +23,8 @@ class How:
     """asha, or nothing: then every cell trains to its end."""
     max_device_hours: float = inf
     """Slot-hours after which the run writes checkpoints and ends."""
+    slots: int | None = None
+    """Cores that cells are given; None: all of this machine, or of the cluster. GPUs are all given."""
 
 
 class Stack(click.ParamType):
@@ -38,6 +40,9 @@ class Stack(click.ParamType):
 
 
 OPTIONS = (
+    click.option(
+        "--slots", type=click.IntRange(min=1), help="Cores that cells may take.  [default: all; where there are GPUs, those]"
+    ),
     click.option(
         "--checkpoint-every",
         "checkpoint_s",
@@ -80,6 +85,7 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(verb)
     def told(
         *args: Any,
+        slots: int | None,
         checkpoint_s: float,
         stack: int | None,
         early_stop: str | None,
@@ -89,7 +95,7 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         hours = min(max_device_hours, inf if max_cost is None else hours_for(max_cost, price))
-        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours), **more)
+        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours, slots), **more)
 
     for option in reversed(OPTIONS):
         told = option(told)

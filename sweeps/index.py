@@ -57,5 +57,5 @@ def read(manifest: Path) -> Index | None:
         (sweep, scale, title, command, searches), cells = json.loads(path.read_bytes())
         entries = [Entry(trial_id, task, name, tuple(asked)) for trial_id, task, name, asked in cells]
         return Index(sweep, scale, title, command, searches, entries)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

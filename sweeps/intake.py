@@ -40,6 +40,7 @@ class Taken(NamedTuple):
     """Where it belongs, below a results folder."""
     content: bytes
     trial: Trial
+    weights_sha256: str
 
 
 class RefusedError(ValueError):
@@ -67,7 +68,7 @@ def looked_at(path: Path) -> Taken:
     folder, name = _place(about, trial, evaluation)
     _require(path.parent.name == folder, f"status {about['status']!r} belongs into {folder}")
     _require(path.name == name, f"its trial's file is called {name}")
-    return Taken(path, Path(folder) / name, content, trial)
+    return Taken(path, Path(folder) / name, content, trial, about["weights_sha256"])
 
 
 def _require(holds: bool, said: str) -> None:
@@ -101,9 +102,12 @@ def _check_text(about: dict[str, Any]) -> None:
             [value] if isinstance(value, str) else [part for pair in value for part in pair] if name == "versions" else []
         ):
             _require(len(text) <= 1_000_000, f"{name}: {len(text):,} characters")
-            strange = next((c for c in text if not c.isprintable() and c not in "\n\t"), None)
+            lines = "\n\t" if name == "reason" else ""
+            strange = next((c for c in text if not c.isprintable() and c not in lines), None)
             _require(strange is None, f"{name}: the character {strange!r}, which a terminal may obey")
     _require(bool(re.fullmatch(r"([\w-][\w.-]*)?", about["sweep"], re.ASCII)), f"sweep={about['sweep']!r} is no name")
+    _require(bool(re.fullmatch("([0-9a-f]{64})?", about["weights_sha256"])), "weights_sha256: not a SHA-256")
+    _require(bool(re.fullmatch(r"[0-9a-f]{0,64}\+?", about["commit"])), f"commit={about['commit'][:50]!r} is none")
 
 
 def _trial(about: dict[str, Any]) -> Trial:

@@ -42,6 +42,11 @@ def read(results: Path) -> Ledger:
     return Ledger(results, done, failures)
 
 
+def failures_of(trial_id: str, results: Path) -> list[Path]:
+    """The records of one trial's failed attempts, oldest first."""
+    return sorted((results / "failures").glob(f"{trial_id}-*.parquet"), key=lambda path: (len(path.name), path.name))
+
+
 def sweeps(results: Path) -> list[str]:
     """The sweeps that were run into a results folder."""
     return sorted(path.parent.name for path in (results / "sweeps").glob("*/manifest.json"))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+LARGEST = 2**30
+"""Bytes; a manifest of a hundred thousand cells has a fifteenth of it."""
 ABOUT = ("format", "hash", "name", "title", "scale", "command", "keep", "claims", "search", "cells")
 """The order in which it is read."""
 
@@ -35,10 +37,14 @@ def text(said: Mapping[str, Any]) -> str:
 
 def parse(path: Path) -> dict[str, Any]:
     """What a manifest says of a sweep. ValueError if it is none, of another version, or was changed by hand."""
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"{path}: {size:,} bytes; a manifest has at most {LARGEST:,}")
     try:
         said = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({str(error).splitlines()[0]})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested deeper than any manifest") from error
     if not isinstance(said, dict) or "format" not in said:
         raise ValueError(f"{path}: not a manifest of a sweep; `parrots plan SWEEP --manifest` prints one")
     if said["format"] != FORMAT:

@@ -9,6 +9,12 @@ from parrots.spec import Trial
 REPEATED = 2  # attempts of one trial that failed
 
 
+def covered(url: str) -> str:
+    """An address without what follows its kind, which may be a password or a token."""
+    kind, separator, _ = url.partition("://")
+    return f"{kind}://***" if separator else "***"
+
+
 class Teller:
     """Tells of the end of a sweep, and of trials that fail again and again. ValueError for an address that is none.
 
@@ -24,7 +30,8 @@ class Teller:
             self.to = Apprise()
             for url in urls:
                 if not self.to.add(url):
-                    raise ValueError(f"--notify {url}: no address that apprise knows, such as mailto://, slack:// or json://")
+                    said = covered(url)
+                    raise ValueError(f"--notify {said}: no address that apprise knows, such as mailto://, slack:// or json://")
 
     def attempted(self, trial: Trial, results: Path) -> None:
         """A trial has ended, well or not."""

@@ -29,9 +29,9 @@ def timer_of(hardware: str, results: Path, backend: str = "auto") -> Timer | Non
     return known.seconds if known else None
 
 
-def timer_at(rates: Mapping[str, float]) -> Timer:
-    """The timer of a device that does so many FLOP/s of each family of trials."""
-    return lambda trial: trial.flops / rates[calibration.family(trial)]
+def timer_at(rates: Mapping[str, float], least_step_s: float = 0.0) -> Timer:
+    """The timer of a device that does so many FLOP/s of each family of trials, a step taking `least_step_s` at least."""
+    return lambda trial: max(trial.flops / rates[calibration.family(trial)], least_step_s * trial.training.steps)
 
 
 def timer_here(results: Path) -> Timer:
@@ -67,7 +67,7 @@ class Plan:
         return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0) -> Plan:
+def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0, scale: str = "") -> Plan:
     """Each cell's expected time and state."""
     expected = {}
     for cell in cells:

@@ -1,7 +1,7 @@
 """Run the missing cells of a sweep on Ray: Tune drives, Train shards.
 
-Two lanes, one training loop behind them (`parrots.execution.run_trial`). A cell for one worker runs inside a reused Tune actor,
-0.1 to 0.3 CPU-seconds a trial beside 21 for a worker group; a cell for several goes through a Train worker group (FSDP).
+Two lanes (sweeps/lanes.py), one training loop behind them (`parrots.execution.run_trial`): inside a reused Tune actor, or
+through a Train worker group (FSDP).
 What a cell leaves is its record, written by the worker that made it; Tune's own results are for its command line.
 """
 
@@ -9,11 +9,10 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from datetime import UTC, datetime
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ os.environ |= {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_prestart_worker_first_driver": "0",  # processes that wait for tasks, which there are none of
 }
 if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every network: only to those who have this token
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -34,18 +34,19 @@ from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 
-from parrots.execution import about, write_failure
-from parrots.failures import BUDGET, classify, failure, hardware
+from parrots.failures import BUDGET
 from parrots.placement import Placement
-from parrots.record import Record
+from parrots.provenance import cores
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
-from sweeps import stopping, token
+from sweeps import devices, stopping, token
+from sweeps.events import Ending, Watching
 from sweeps.how import How
+from sweeps.lanes import Lane, capacity, joined, lane_of, part, per_gpu, smallest, split
 from sweeps.leaks import leaks
 from sweeps.spec import Sweep
 from sweeps.watch import Watch
-from sweeps.work import Given, alone, device, grouped
+from sweeps.work import Given, alone, device, grouped, leader
 
 WORKER_ENV = {
     "OMP_NUM_THREADS": "1",  # two one-thread processes beat one of two threads by 1.4 to 1.7 on two cores
@@ -55,8 +56,6 @@ WORKER_ENV = {
 DRIVER = "parrots_driver"  # a resource of the node where drivers of worker groups live
 Following = Callable[[], Sequence[Cell]]
 OBJECT_STORE_BYTES = 100 * 2**20  # nothing large passes through it; Ray takes 30 % of memory unless told otherwise
-GRACE_S = 120.0  # for what is under way when a run is asked to end: to its checkpoint, or through data or evaluation
-RAISED = "ray::"  # how Ray begins to tell what a process raised; one that died could not
 
 
 def run(
@@ -88,22 +87,27 @@ def graceful(results: Path) -> dict[signal.Signals, Any]:
 
 
 def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how: How, following: Following) -> None:
-    """One lane after another; each is the cells of one number of workers, since a Tuner that mixes them reuses no actor."""
+    """One lane after another."""
     # Ray puts the current folder before the libraries of its workers: there, a sweep called six.py would be `six`.
     most = max(cell.workers for cell in cells)
     with chdir(results / "tune"):
-        start(max(watch.slots, most))
+        start(max(how.slots or cores(), most))
     handlers = graceful(results)  # now, since Ray sets its own for SIGTERM as it starts
     try:
-        if 0 < (gpus := int(ray.cluster_resources().get("GPU", 0))) < most:
-            raise ValueError(f"a cell wants {most} workers and there are {gpus} GPUs; add some, or lower its workers")
+        has = capacity(ray.cluster_resources())
+        if 0 < has["GPU"] < most:
+            raise ValueError(f"a cell wants {most} workers and there are {has['GPU']:g} GPUs; add some, or lower its workers")
+        if joined() or has["GPU"]:
+            watch.slots = how.slots or int(has["GPU"] or has["CPU"])
+            if watch.slots < most:
+                there = f"{watch.slots} slots on this cluster, a cell wants {most}"
+                raise ValueError(f"{there}; --slots says how many there will be")
         before = leaks()
         for line in sorted(before):
             watch.console.print(f"left over on this cluster by others: {line}")
         while cells:
-            for workers in sorted({cell.workers for cell in cells}):
-                lane = [cell for cell in cells if cell.workers == workers]
-                tuner(sweep, lane, results, watch, how).fit()
+            for kind, lane in split(cells, sweep.scale):
+                tuner(sweep, lane, kind, results, watch, how).fit()
                 if watch.unfinished(lane):
                     asked = stopping.path_of(results)
                     raise KeyboardInterrupt(*filter(None, [asked.read_text() if asked.exists() else ""]))
@@ -116,48 +120,71 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             signal.signal(one, handler)
 
 
-def start(slots: int) -> None:
-    """Start Ray here, or join the cluster that RAY_ADDRESS names."""
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": WORKER_ENV}}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(**common)
+def start(cpus: int) -> None:
+    """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError where that fails, as on a machine under load."""
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if joined():
+        common |= {"runtime_env": {"env_vars": WORKER_ENV}}
     else:
         if os.environ.get("RAY_AUTH_MODE", "token") == "token":
             token.ensure()
-        here = {"address": "local", "include_dashboard": False}
-        ray.init(**here, num_cpus=slots, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
+        os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
+        common |= {"address": "local", "include_dashboard": False, "num_cpus": cpus, "resources": {DRIVER: 1000}}
+        common |= {"object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(**common)
+    except Exception as error:  # Ray raises bare ones here
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        where = f"the cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} was not joined" if joined() else "Ray did not start"
+        raise ValueError(f"{where}: {said}; its logs are below /tmp/ray/session_latest/logs") from error
 
 
-def tuner(sweep: Sweep, lane: Sequence[Cell], results: Path, watch: Watch, how: How) -> tune.Tuner:
-    """The Tuner over cells that all have the same number of workers."""
-    workers = lane[0].workers
+def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: Watch, how: How) -> tune.Tuner:
+    """The Tuner over cells that are run in one way, with one number of workers."""
+    workers, packed = lane[0].workers, kind == "packed"
     cluster = ray.cluster_resources()
-    unit = {"gpu": 1} if cluster.get("GPU") else {"cpu": 1}
-    slots = int(cluster.get("GPU") or (watch.slots if workers == 1 else cluster["CPU"]))
-    lane, stacks = side_by_side(lane, results, how, slots)
-    cells = {cell.trial.id: cell.model_dump_json() for cell in lane}
+    has = capacity(cluster)
+    on_gpu = has["GPU"] > 0
+    slots = watch.slots if packed or joined() or on_gpu else int(has["CPU"])
+    parts = {cell.trial.id: 1 for cell in lane}
+    if packed and on_gpu and (gpu := gpu_of(cluster)):
+        parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"]) for cell in lane}
+    watch.sizes |= {trial_id: workers / number for trial_id, number in parts.items()}
+    at_once = slots * max(parts.values()) // workers
+    # An actor is kept for the next trial only if one waits for resources, so as many wait where resources alone set the limit.
+    ahead = 2 if packed and at_once >= int(has["GPU"] * max(parts.values()) or has["CPU"]) else 1
+    everyone = [cell for cell in sweep.cells if (cell.workers, lane_of(cell, sweep.scale)) == (workers, kind)]
+    lane, stacks = side_by_side(lane, everyone, results, how, at_once)
+    mates = {trial_id for stack in stacks.values() for trial_id in stack}
+    cells = {cell.trial.id: cell.model_dump_json() for cell in (*everyone, *lane) if cell.trial.id in mates}
     columns = {cell.trial.id: axes(cell.trial) for cell in lane}
-    space = {"trial_id": tune.grid_search(list(cells))}
+    space = {"trial_id": tune.grid_search([cell.trial.id for cell in lane])}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
-    given = Given(sweep.name, results.absolute(), sweep.keep, workers, cells, stacks, how.checkpoint_s, how.early_stop)
-    body = alone if workers == 1 else grouped
-    if how.early_stop and workers > 1:
-        raise ValueError("--early-stop: ends cells of one worker only; a group that is ended leaves its resources held")
-    # A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever.
-    resources = unit if workers == 1 else {"cpu": 0, DRIVER: 1}
+    told = (workers, on_gpu, cells, stacks, parts, how.checkpoint_s, how.early_stop)
+    given = Given(sweep.name, results.absolute(), sweep.keep, *told)
+    if how.early_stop and not packed:
+        raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever."""
+        if not packed:
+            return tune.PlacementGroupFactory([{"CPU": 0, DRIVER: 1}])
+        return tune.PlacementGroupFactory([{"GPU": part(parts[config["trial_id"]])} if on_gpu else {"CPU": 1}])
+
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(body, given=given), resources),
+        tune.with_resources(tune.with_parameters(alone if packed else grouped, given=given), resources),
         param_space=space,
         tune_config=tune.TuneConfig(
-            reuse_actors=workers == 1,
-            max_concurrent_trials=slots // workers,
+            reuse_actors=packed,
+            max_concurrent_trials=at_once * ahead,
             scheduler=halving() if how.early_stop else None,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}",  # a later round of a search takes longer than 1 s
+            # a later round of a search takes longer than 1 s
+            name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}{'g' * (workers == 1 and not packed)}",
             storage_path=str((results / "tune").absolute()),
             failure_config=tune.FailureConfig(max_failures=BUDGET["infrastructure"]),
             stop=Ending(watch, results, how),
@@ -167,15 +194,25 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], results: Path, watch: Watch, how: 
     )
 
 
-def side_by_side(lane: Sequence[Cell], results: Path, how: How, slots: int) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
+def gpu_of(cluster: Mapping[str, float]) -> devices.Device | None:
+    """The smallest GPU of the cluster, or this machine's; None if its memory is not known."""
+    if joined():
+        return smallest(name.partition(":")[2] for name in cluster if name.startswith("accelerator_type:"))
+    return devices.here()
+
+
+def side_by_side(
+    lane: Sequence[Cell], everyone: Sequence[Cell], results: Path, how: How, slots: int
+) -> tuple[list[Cell], dict[str, tuple[str, ...]]]:
     """The cells in the order to start them, and which are trained together, under the id of each.
 
-    The first of each stack trains it, and stands where its first cell stood; the others come last and find their records.
-    No stack is so large that a slot stays without one.
+    everyone: those that are done too, so that stacks are the same ones after an interruption, and go on from their checkpoints.
+    The first of each stack that is to run trains it, and stands where its first cell stood; the others come last and find their
+    records. No stack is so large that a slot stays without one.
     """
     place = Placement(results, world=lane[0].workers, device=device())
     by_shape: dict[str, list[Trial]] = {}
-    for trial in () if how.early_stop else (cell.trial for cell in lane):
+    for trial in () if how.early_stop else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
         by_shape.setdefault(shape(trial), []).append(trial)
     under: dict[str, tuple[str, ...]] = {}
     for trials in by_shape.values():
@@ -183,7 +220,8 @@ def side_by_side(lane: Sequence[Cell], results: Path, how: How, slots: int) -> t
         for group in groups(trials, replace(place, stack=min(most, ceil(len(trials) / slots)))):
             stack = tuple(trials[i].id for i in group)
             under |= dict.fromkeys(stack, stack)
-    last = [cell for cell in lane if under.get(cell.trial.id, [cell.trial.id])[0] != cell.trial.id]
+    under = {cell.trial.id: under.get(cell.trial.id, (cell.trial.id,)) for cell in lane}
+    last = [cell for cell in lane if leader(cell.trial.id, under) != cell.trial.id]
     return [cell for cell in lane if cell not in last] + last, under
 
 
@@ -200,79 +238,3 @@ def halving() -> ASHAScheduler:
     It is asynchronous: the same cells may have other survivors the next time.
     """
     return ASHAScheduler(time_attr="percent", metric="loss", mode="min", max_t=101, grace_period=25, reduction_factor=2)
-
-
-class Ending(tune.Stopper):
-    """Ends a lane that is asked to, when what was under way has come to its checkpoint; asks when the budget is spent."""
-
-    def __init__(self, watch: Watch, results: Path, how: How):
-        self.watch, self.results, self.how = watch, results, how
-        self.asked = stopping.Asked(results)
-        self.underway: set[str] | None = None
-        self.until = inf
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        spent = self.watch.device_s() / 3600
-        if spent > self.how.max_device_hours and not self.asked():
-            stopping.request(self.results, f"{spent:.3g} device-hours are spent")
-        if not self.asked():
-            return False
-        running = set(self.watch.share)
-        if self.underway is None:
-            self.underway, self.until = running, time.monotonic() + GRACE_S
-        return not (self.underway & running) or time.monotonic() > self.until
-
-
-class Watching(tune.Callback):
-    """Passes Tune's events on; writes the record of a cell whose process died, which could not write its own."""
-
-    def __init__(self, watch: Watch, given: Given):
-        self.watch, self.given = watch, given
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks for a restore, which the ledger makes needless
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watch.started(trial.config["trial_id"])
-
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        trial_id = trial.config["trial_id"]
-        if "status" in result:
-            self.watch.ended(trial_id, result["status"], result.get("train_seconds", 0.0))
-        elif "step" in result:
-            progress = result["step"] / result["steps"]
-            self.watch.progressed(trial_id, progress, result["tokens"], result["alarms"], result["seconds"])
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A cell that ends without having said so was ended by the rule."""
-        at, given, watch = trial.last_result or {}, self.given, self.watch
-        if given.early_stop and "percent" in at and "status" not in at and not stopping.path_of(given.results).exists():
-            cell = given.cell(trial.config["trial_id"])
-            reason = f"ended early by {given.early_stop} at step {at['step']} of {at['steps']}, loss {at['loss']:.4g}"
-            here = hardware(device())
-            record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
-            told = about(cell.trial, given.results, given.sweep)
-            write_failure(replace(record, **told, early_stop=given.early_stop), given.results)
-            watch.ended(cell.trial.id, "ended early")
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._lost(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.watch.ended(trial.config["trial_id"], self._lost(trial))
-
-    def _lost(self, trial: Any) -> str:
-        given, cell = self.given, self.given.cell(trial.config["trial_id"])
-        told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
-        error = RuntimeError(f"its process ended, {told.splitlines()[-1]}")
-        kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
-        record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
-        told_of = about(cell.trial, given.results, given.sweep)
-        write_failure(replace(record, **told_of, early_stop=given.early_stop), given.results)
-        return record.status

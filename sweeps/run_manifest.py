@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distributions
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
         "sweep": found.name,
         "scale": found.scale,
         "command": found.command,
-        "argv": sys.argv,
+        "argv": told(sys.argv),
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": provenance.commit(),
@@ -41,6 +42,16 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
     return path
 
 
+def told(words: Sequence[str]) -> list[str]:
+    """A command line without the addresses of --notify, which hold passwords."""
+    shown = []
+    for before, word in pairwise(["", *words]):
+        option, equals, _ = word.partition("=")
+        hidden = f"{option}=***" if option == "--notify" and equals else word
+        shown.append("***" if before == "--notify" else hidden)
+    return shown
+
+
 def of(sweep: str, started: datetime, results: Path) -> Path | None:
     """The manifest of the run of a sweep in which a trial was started: the last that began before it."""
     runs = sorted((results / "sweeps" / sweep / "runs").glob("*.json")) if sweep else []
@@ -52,7 +63,8 @@ def diff() -> str:
     """What differs from the commit in this checkout's tracked files; nothing outside a checkout."""
     try:
         command = ("git", "diff", "HEAD")
-        done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, check=False)
+        where = Path(__file__).parent.parent
+        done = subprocess.run(command, cwd=where, capture_output=True, check=False)  # nosec B603 # as it stands there
     except FileNotFoundError:  # no git on this machine
         return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""

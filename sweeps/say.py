@@ -20,7 +20,22 @@ if TYPE_CHECKING:
     from analysis.report import Report
 
 TOLD = 20  # failed cells; a sweep may have thousands
-out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+
+
+def visible(text: str) -> str:
+    """Text in which what a terminal might obey is spelled out: reasons, names and titles may come from anywhere."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+class Plain(Console):
+    """A console that prints text as it is, and obeys nothing in it."""
+
+    def print(self, *things: Any, **how: Any) -> None:
+        """As `Console.print`."""
+        super().print(*(visible(one) if isinstance(one, str) else one for one in things), **how)
+
+
+out = Plain(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def show(table: Table) -> None:
@@ -34,6 +49,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[s
 
     For many rows: a `rich` table of 10,000 takes seconds.
     """
+    rows = [[visible(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (text.ljust(w) if name in left else text.rjust(w) for name, text, w in zip(head, row, widths, strict=True))

@@ -105,6 +105,7 @@ def grid(
     workers: int = 1,
     evaluations: Sequence[Evaluation] = (),
     derived: Mapping[str, str] | None = None,
+    lane: Literal["auto", "packed", "group"] = "auto",
 ) -> Iterator[Cell]:
     """The product of `axes` over `base`, the last axis fastest.
 
@@ -112,6 +113,7 @@ def grid(
     that is a mapping is laid over the one in `base`. derived: from a field to the expression that gives it, in the names of
     the others: {"model.ffn.d_ff": "4 * d_model"}; an axis that is no field is there for these alone, as epochs in
     {"training.steps": "epochs * n_entries // batch_size"}. ValueError names the field, the value and what is allowed.
+    lane: how the cells are run (sweeps/lanes.py).
     """
     follows = {field: Expression(text) for field, text in (derived or {}).items()}
     for axis, values in axes.items():
@@ -130,7 +132,7 @@ def grid(
             names = declared(said) | {axis: value for axis, value in zip(axes, values, strict=True) if axis in apart}
             said = laid_over(said, field.split("."), expression(names))
         try:
-            yield Cell(trial=Trial.model_validate(said), workers=workers, evaluations=tuple(evaluations))
+            yield Cell(trial=Trial.model_validate(said), workers=workers, evaluations=tuple(evaluations), lane=lane)
         except ValidationError as error:
             raise ValueError(one_line(error)) from error
 

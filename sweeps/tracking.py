@@ -1,12 +1,14 @@
 """Records mirrored to MLflow: a view, never the source. Training neither waits for it nor fails because of it.
 
 One experiment a task, one flat run a trial, tagged with its sweep: MLflow's charts show only the collapsed parent of
-nested runs. A record is found again by its tag `trial_id`, so mirroring can be repeated and doubles nothing.
+nested runs. A record is found again by its tag `trial_id`, so mirroring can be repeated and doubles nothing, and a trial that
+failed and was tried again keeps its run.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -14,17 +16,21 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 
 from parrots.frozen import canonical_json
-from parrots.record import evaluations_of, path_of, read
+from parrots.record import SCHEMA, evaluations_of, path_of, read
 from parrots.spec import Trial
+from sweeps import comparison, ledger
+from sweeps.fields import flat, short
 
 BATCH = 1000  # metric points a request; MLflow's own limit
 SWEEPS = "parrots/sweeps"
+REASON = 1000  # characters of why a trial failed; its record has all
 EXTERNAL = "mlflow.model.isExternal"  # the tag of a model whose files MLflow does not hold
+OVER_LAYERS: dict[str, Callable[..., float]] = {"router_largest_share": max, "router_dead": max, "router_entropy": min}
+"""Curves of which records have one a layer and MLflow the worst layer's: a deep model's would be hundreds."""
 PATIENCE_S = 120.0  # how long a run that is over waits for MLflow; 10,000 trials take longer, and the next run goes on
 
 
@@ -52,9 +58,9 @@ class Mirror:
         """Mirror this trial's record, when there is time; it counts as one of the sweep's."""
         self.queue.put(lambda store: store.mirror(trial_id, sweep))
 
-    def finish(self, sweep: str, title: str, verdicts: Mapping[str, str], folder: Path) -> None:
-        """Then mirror the sweep itself, with its report."""
-        self.queue.put(lambda store: store.report(sweep, title, verdicts, folder))
+    def finish(self, sweep: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
+        """Then mirror the sweep itself, with its report; `about`, in Markdown, describes it."""
+        self.queue.put(lambda store: store.report(sweep, about, verdicts, folder))
 
     def __enter__(self) -> "Mirror":
         self.thread.start()
@@ -94,13 +100,22 @@ class Store:
     def experiment(self, name: str) -> str:
         """The id of the experiment with this name, made if it is not there; its trials' runs are then known."""
         if name not in self.experiments:
-            found = self.client.get_experiment_by_name(name)
-            # relative to the server's own folder, so that results may be moved
-            at = f"mlflow-artifacts:/{name}"
-            made = found.experiment_id if found else self.client.create_experiment(name, artifact_location=at)
-            self.experiments[name] = made
+            self.experiments[name] = self._made(name)
             self.runs[name] = {run.data.tags.get("trial_id"): run for run in self._search(self.experiments[name])}
         return self.experiments[name]
+
+    def _made(self, name: str) -> str:
+        """The id of this experiment, which another writer may make at the same moment."""
+        from mlflow.exceptions import MlflowException
+
+        if found := self.client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        try:  # its place is relative to the server's own folder, so that results may be moved
+            return str(self.client.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}"))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self.client.get_experiment_by_name(name).experiment_id)
 
     def _search(self, experiment_id: str, filter_string: str = "") -> Iterable[Any]:
         token = None
@@ -111,27 +126,33 @@ class Store:
                 return
 
     def mirror(self, trial_id: str, sweep: str) -> None:
-        """Bring MLflow's run of this trial up to its record, if it has one."""
+        """Bring MLflow's run of this trial up to its record, or to its last failed attempt if it has none."""
         path = path_of(trial_id, self.results)
-        if not path.exists():
+        paths = [path] if path.exists() else ledger.failures_of(trial_id, self.results)[-1:]
+        if not paths:
             return
-        rows = read([path])
+        rows = read(paths)
         about = {name: rows[name][0].as_py() for name in rows.schema.names}
         experiment = f"parrots/{about['task']}"
         experiment_id = self.experiment(experiment)
         run = self.runs[experiment].get(trial_id)
         tags = {f"sweep.{sweep}": "yes", "attempt": str(about["attempt"])}
+        tags |= {"status": about["status"], "reason": about["reason"][:REASON]}
         if run is None:
             start = int(about["started"].timestamp() * 1000)
-            tags |= {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"], "status": about["status"]}
-            run = self.client.create_run(experiment_id, start, tags, about["name"])
+            told = {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"]}
+            run = self.client.create_run(experiment_id, start, tags | told, about["name"])
+        for tag in tags.items() - run.data.tags.items():
+            self.client.set_tag(run.info.run_id, *tag)
+        if not path.exists():
+            self.client.log_batch(run.info.run_id, params=params_of(about))
+            self.client.set_terminated(run.info.run_id, "FAILED", ended(about))
         elif run.info.status == "FINISHED":
             self._add_evaluations(run, trial_id, about)
-            for tag in tags.items() - run.data.tags.items():
-                self.client.set_tag(run.info.run_id, *tag)
             return
-        self._log(run.info.run_id, rows, about, self._model(run, about))
-        self._add_evaluations(run, trial_id, about)
+        else:
+            self._log(run.info.run_id, rows, about, self._model(run, about))
+            self._add_evaluations(run, trial_id, about)
         self.runs[experiment][trial_id] = self.client.get_run(run.info.run_id)
 
     def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any], model_id: str | None) -> None:
@@ -139,22 +160,22 @@ class Store:
 
         The scores go first, since MLflow's comparison opens on the metric that it met first.
         """
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Metric
 
         start, span = about["started"].timestamp() * 1000, about["wall_s"] * 1000
-        measured = list(zip(*(rows[column].to_pylist() for column in ("metric", "value", "step")), strict=True))
+        measured = lean(zip(*(rows[column].to_pylist() for column in ("metric", "value", "step")), strict=True))
         along = Counter(metric for metric, _, _ in measured)
-        last = max(step for _, _, step in measured)
+        last = max((step for _, _, step in measured), default=0) or 1
         points = [
             Metric(metric, value, int(start + span * step / last), step, model_id=None if along[metric] > 1 else model_id)
             for metric, value, step in sorted(measured, key=lambda point: along[point[0]] > 1)
         ]
-        points.append(Metric("train_s", about["train_s"], int(start + span), last))
-        params = [Param(key, str(value)) for key, value in parameters(about).items()]
+        points.append(Metric("train_s", about["train_s"], ended(about), last))
         for first in range(0, len(points), BATCH):
-            self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params if first == 0 else [])
+            params = params_of(about) if first == 0 else []
+            self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params)
         self.client.log_inputs(run_id, [dataset(about)])
-        self.client.set_terminated(run_id, "FINISHED", int(start + span))
+        self.client.set_terminated(run_id, "FINISHED", ended(about))
 
     def _model(self, run: Any, about: dict[str, Any]) -> str | None:
         """The id of MLflow's model that stands for the trial's weights, which stay where they are; None if none were kept."""
@@ -182,12 +203,12 @@ class Store:
         if new := [point for point in points if point.key not in run.data.metrics]:
             self.client.log_batch(run.info.run_id, metrics=new)
 
-    def report(self, name: str, title: str, verdicts: Mapping[str, str], folder: Path) -> None:
+    def report(self, name: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
         """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""
         experiment_id = self.experiment(SWEEPS)
         found = next(iter(self._search(experiment_id, f"tags.sweep = '{name}'")), None)
         run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
-        for key, value in {"mlflow.note.content": title, **verdicts}.items():
+        for key, value in {"mlflow.note.content": about, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
         if store_uri(self.results).startswith("http"):
             self.client.log_artifacts(run.info.run_id, str(folder), "report")
@@ -197,15 +218,31 @@ class Store:
         self.client.set_terminated(run.info.run_id)
 
     def compare_links(self, sweep: str, base: str) -> dict[str, str]:
-        """For each task, the address of MLflow's comparison of this sweep's runs."""
+        """For each task, the address of MLflow's comparison of this sweep's runs: columns, charts and order are set."""
         links = {}
         for experiment in self.client.search_experiments(filter_string="name LIKE 'parrots/%'"):
-            runs = self._search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'")
-            ids = [run.info.run_id for run in runs]
-            if ids and experiment.name != SWEEPS:
-                asked = f"runs={quote(json.dumps(ids))}&experiments={quote(json.dumps([experiment.experiment_id]))}"
-                links[experiment.name] = f"{base}/#/compare-runs?{asked}"
+            runs = list(self._search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
+            if runs and experiment.name != SWEEPS:
+                links[experiment.name] = comparison.link(self.client, experiment.experiment_id, sweep, runs, base)
         return links
+
+
+def ended(about: dict[str, Any]) -> int:
+    """When an execution ended, in milliseconds."""
+    return int(about["started"].timestamp() * 1000 + about["wall_s"] * 1000)
+
+
+def lean(measured: Iterable[tuple[str | None, float, int]]) -> list[tuple[str, float, int]]:
+    """(metric, value, step) of a record but for layers: of the curves in OVER_LAYERS the worst layer's point at each step."""
+    kept: list[tuple[str, float, int]] = []
+    worst: dict[tuple[str, int], float] = {}
+    for metric, value, step in measured:
+        name, _, layer = (metric or "").rpartition("_")
+        if name in OVER_LAYERS and layer.isdigit():
+            worst[name, step] = OVER_LAYERS[name](value, worst.get((name, step), value))
+        elif metric is not None:
+            kept.append((metric, value, step))
+    return kept + [(name, value, step) for (name, step), value in worst.items()]
 
 
 def dataset(about: dict[str, Any]) -> Any:
@@ -219,25 +256,21 @@ def dataset(about: dict[str, Any]) -> Any:
     return DatasetInput(made, [InputTag("mlflow.data.context", "training")])
 
 
+def params_of(about: dict[str, Any]) -> list[Any]:
+    """`parameters` as MLflow takes them."""
+    from mlflow.entities import Param
+
+    return [Param(key, str(value)) for key, value in parameters(about).items()]
+
+
 def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
-    """What MLflow's tables sort and its charts draw by: every axis and every count, as numbers where they are numbers."""
+    """What MLflow's tables sort and its charts draw by: every field that may be an axis and every count.
+
+    Numbers where they are numbers, so 1 and 0 for yes and no; a name is its last part, if no other field shares that.
+    """
     trial = Trial.model_validate_json(about["trial"])
-    model, training = trial.model, trial.training
-    return {
-        "d_model": model.d_model,
-        "n_layers": model.n_layers,
-        "n_heads": model.n_heads,
-        "d_ff": model.ffn.d_ff,
-        "n_experts": model.n_experts,
-        "top_k": model.top_k,
-        "lr": training.lr,
-        "batch_size": training.batch_size,
-        "steps": training.steps,
-        "seed": trial.seed,
-        "N_total": about["N_total"],
-        "N_active": about["N_active"],
-        "tokens": about["tokens"],
-        "flops": about["flops"],
-        "workers": about["workers"],
-        **{key: value for key, value in trial.task.model_dump().items() if key != "kind"},
-    }
+    fields = flat(trial.model_dump(mode="json"))
+    names = {dotted: name for name, dotted in short(tuple(fields)).items()}
+    said = {names.get(dotted, dotted): int(v) if isinstance(v, bool) else v for dotted, v in fields.items() if v is not None}
+    counts = {name: about[name] for name in SCHEMA.names if re.match("(total|active)_|N_|tokens|flops|workers", name)}
+    return said | {"n_experts": trial.model.n_experts, "top_k": trial.model.top_k} | counts

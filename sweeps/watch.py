@@ -32,12 +32,15 @@ class Watch:
         self.work: dict[str, float] = {}
         self.expect(cells, plan)
         self.slots, self.console, self.on_end = plan.slots, console, on_end
+        self.sizes: dict[str, float] = {}  # slots that a cell takes, where they are not its workers: a part of a GPU
         self.share: dict[str, float] = {}  # of each running cell
         self.since: dict[str, float] = {}  # when each running cell began
         self.held_s = 0.0  # slot-seconds that ended cells had
         self.trained_s: dict[str, float] = {}  # slot-seconds of the training loop, in this run, of each cell
         self.over_at = self.began_at = 0.0
         self.status: dict[str, str] = {}  # of each ended cell
+        self.failed: Counter[str] = Counter()  # cells by the class of their last failure
+        self.lost: Counter[str] = Counter()  # attempts that are made again, likewise
         self.tokens: Counter[str] = Counter()
         self.alarms: dict[str, Sequence[str]] = {}  # of each cell that raised some
         self.latest = ""
@@ -48,6 +51,10 @@ class Watch:
         """These cells are to run besides."""
         self.cells |= {cell.trial.id: cell for cell in cells}
         self.work |= {cell.trial.id: plan.work(cell) for cell in cells}
+
+    def size(self, trial_id: str) -> float:
+        """Slots that a cell takes."""
+        return self.sizes.get(trial_id, self.cells[trial_id].workers)
 
     def started(self, trial_id: str) -> None:
         """A cell begins, or begins again."""
@@ -63,7 +70,7 @@ class Watch:
 
         seconds: of its training loop since this run took it up.
         """
-        self.trained_s[trial_id] = seconds * self.cells[trial_id].workers
+        self.trained_s[trial_id] = seconds * self.size(trial_id)
         if len(alarms) > len(self.alarms.get(trial_id, ())):
             self.alarms[trial_id] = alarms
             self.latest = f"{self.cells[trial_id].trial.name}, {alarms[-1]}"
@@ -73,14 +80,16 @@ class Watch:
         while now - self.read[0][0] > RATE_OVER_S:
             self.read.popleft()
 
-    def ended(self, trial_id: str, status: str, seconds: float = 0.0) -> None:
-        """A cell has its record; or it was stopped on the way, and has none."""
+    def ended(self, trial_id: str, status: str, seconds: float = 0.0, failure: str = "") -> None:
+        """A cell has its record; or it failed, with the class of that; or it was stopped on the way, and has none."""
         self.over_at = time.monotonic()
         self._release(trial_id, self.over_at)
         if status in KEPT:
-            self.trained_s[trial_id] = seconds * self.cells[trial_id].workers
+            self.trained_s[trial_id] = seconds * self.size(trial_id)
         else:
             self.trained_s.pop(trial_id, None)
+        if failure:
+            self.failed[failure] += 1
         if status != STOPPED:
             self.status[trial_id] = status
             self.on_end(trial_id)
@@ -89,12 +98,12 @@ class Watch:
         """Its slots are free."""
         self.share.pop(trial_id, None)
         if (since := self.since.pop(trial_id, None)) is not None:
-            self.held_s += (now - since) * self.cells[trial_id].workers
+            self.held_s += (now - since) * self.size(trial_id)
 
     def device_s(self) -> float:
         """Slot-seconds that cells have had so far, whatever they did with them."""
         now = time.monotonic()
-        return self.held_s + sum((now - since) * self.cells[i].workers for i, since in list(self.since.items()))
+        return self.held_s + sum((now - since) * self.size(i) for i, since in list(self.since.items()))
 
     def utilisation(self) -> float:
         """Share of all slots' time, from the first cell's start to the last one's end, that went into training loops.
@@ -128,10 +137,11 @@ class Watch:
         """The state of the run in a line."""
         if not self.share and not self.status:
             return f"starting Ray: {len(self.cells)} cells on {self.slots} slots"
-        failed = sum(status in ("failed", "oom") for status in self.status.values())
+        failed = self.failed.total()
         left = len(self.cells) - len(self.status) - len(self.share)
         counts = f"{len(self.status) - failed} done, {len(self.share)} running, {left} left"
-        lost = f", {failed} failed" if failed else ""
+        lost = f", {failed} failed ({by_class(self.failed)})" if failed else ""
+        lost += f", attempts lost: {by_class(self.lost)}" if self.lost else ""
         pace = f"{self.tokens_per_s():,.0f} tokens/s | {self.utilisation():.0%} utilised"
         return f"{counts}{lost} | {pace} | {clock(self.left_s())} left"
 
@@ -167,6 +177,11 @@ class Watch:
     def _tell(self) -> None:
         while not self.over.wait(LINE_EVERY_S):
             self.console.print(self.line())
+
+
+def by_class(failures: Counter[str]) -> str:
+    """1 oom, 2 infrastructure"""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
 
 
 def clock(seconds: float) -> str:

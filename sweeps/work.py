@@ -22,6 +22,8 @@ from parrots.record import Record, path_of, read
 from parrots.spec import Cell
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of
+from sweeps.lanes import elastic
+from sweeps.room import HEADROOM
 from sweeps.stopping import Asked
 
 REPORT_EVERY_S = 1.0
@@ -38,10 +40,14 @@ class Given:
     results: Path
     keep: str
     workers: int
+    on_gpu: bool
+    """Whether workers have GPUs; those who drive groups of them may have none."""
     cells: dict[str, str]
-    """JSON of each, by trial id."""
+    """JSON of each, by trial id; those that are done too, where others are trained beside them."""
     stacks: dict[str, tuple[str, ...]]
-    """The ids that train side by side, under each of them; the first does it."""
+    """The ids that train side by side, under each that is to run; the first of these does it."""
+    parts: dict[str, int]
+    """How many cells like it share its GPU, by trial id."""
     checkpoint_s: float = 60.0
     early_stop: str = ""
 
@@ -76,6 +82,8 @@ def alone(config: dict[str, Any], given: Given) -> None:
         tune.report({"status": "stopped"})
         return
     place = replace(place, progress=report)
+    if place.device == "cuda":  # the next cell of this process may have another part; beyond it, micro-batches are halved
+        torch.cuda.set_per_process_memory_fraction(HEADROOM / given.parts[cell.trial.id])
     try:
         record = stacked(cell, place, given)
         record = endeavour(cell, given.results, place, given.sweep, record, given.early_stop)
@@ -88,16 +96,21 @@ def alone(config: dict[str, Any], given: Given) -> None:
 def stacked(cell: Cell, place: Placement, given: Given) -> Record | None:
     """The cell's new record, if it was trained beside others just now.
 
-    The first of a stack trains all; the others, which come last of all, wait for it and find their records there.
+    The leader of a stack trains all; the others, which come last of all, wait for it and find their records there.
     """
     ids = given.stacks.get(cell.trial.id, ())
     if len(ids) < 2:
         return None
     trials = [given.cell(trial_id).trial for trial_id in ids]
     with held(given.results / "stacks" / name_of(trials), place):
-        if cell.trial.id == ids[0]:
+        if cell.trial.id == leader(cell.trial.id, given.stacks):
             return side_by_side(trials, given.results, place, given.sweep).get(cell.trial.id)
     return None
+
+
+def leader(trial_id: str, stacks: dict[str, tuple[str, ...]]) -> str:
+    """The trial that trains the stack of this one: the first of those that are to run."""
+    return next(one for one in stacks[trial_id] if one in stacks)
 
 
 @contextmanager
@@ -144,12 +157,11 @@ def grouped(config: dict[str, Any], given: Given) -> None:
 
 def group(cell: Cell, given: Given, name: str) -> TorchTrainer:
     """The worker group of a cell. A name of its own for each attempt: Train resumes by name, and we by checkpoint."""
-    on_gpu = device() == "cuda"
     return TorchTrainer(
         member,
         train_loop_config={"cell": cell.model_dump_json(), "given": given},
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=train.ScalingConfig(num_workers=given.workers, use_gpu=on_gpu),
+        torch_config=TorchConfig(backend="nccl" if given.on_gpu else "gloo"),
+        scaling_config=train.ScalingConfig(num_workers=elastic(cell), use_gpu=given.on_gpu),
         run_config=train.RunConfig(
             name=name,
             storage_path=str(given.results / "train"),
@@ -185,6 +197,7 @@ def member(loop: dict[str, Any]) -> None:
 
 def final(record: Record | None, cell: Cell, results: Path) -> dict[str, Any]:
     """Final metrics for Tune, and `score`, the first that its task names. None: those of the record that was there."""
+    failure = record.failure if record else ""
     if record:
         status, values = record.status, {m.metric: m.value for m in record.measurements}
     else:
@@ -192,7 +205,8 @@ def final(record: Record | None, cell: Cell, results: Path) -> dict[str, Any]:
         status = rows["status"][0].as_py()
         values = dict(zip(rows["metric"].to_pylist(), rows["value"].to_pylist(), strict=True))
     scores = [values[name] for name in cell.trial.task.metrics if name in values]
-    return {"status": status, **values, **({"score": scores[0]} if scores else {})}
+    said = {"status": status, **({"failure": failure} if failure else {})}
+    return {**said, **values, **({"score": scores[0]} if scores else {})}
 
 
 def device() -> str:

@@ -109,7 +109,7 @@ def test_tune_lists_the_trials_with_their_axes(first, here):
     (experiment,) = (here / "results" / "tune").glob("quickstart-*-1")
     command = [str(Path(sys.executable).with_name("tune")), "list-trials", str(experiment)]
     said = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "300", "PATH": "/usr/bin:/bin"})
-    assert all(f"config/{axis}" in said.stdout for axis in ("d_model", "n_experts", "lr", "seed"))
+    assert all(f"config/{axis}" in said.stdout for axis in ("d_model", "n_experts", "lr", "seed", "score"))
 
 
 def test_a_second_run_runs_nothing_and_changes_no_record(first, here):

@@ -12,7 +12,7 @@ import torch
 from parrots.frozen import canonical_json
 from parrots.models import megablocks_backend
 from parrots.placement import Placement
-from parrots.record import read
+from parrots.record import path_of, read
 from parrots.run import check, run_cells
 from parrots.spec import Cell
 
@@ -184,6 +184,21 @@ def test_cells_side_by_side_leave_the_records_that_they_leave_one_after_another(
         assert all(0 < row["train_s"] < row["wall_s"] for row in rows)
         kept = sorted(p.name for p in (tmp_path / folder / "weights").iterdir())
         assert kept == sorted(p.name for p in (tmp_path / "alone" / "weights").iterdir())
+
+
+@pytest.mark.parametrize("lost", [[1], [0, 2]])
+def test_a_stack_that_was_killed_as_it_wrote_its_records_comes_to_the_same_numbers(tmp_path, lost):
+    asked = [Cell(trial=make(MOE, seed=seed)) for seed in range(3)]
+    place = Placement(tmp_path / "data", stack=3)
+    (tmp_path / "records").mkdir()
+    assert run_cells(asked, tmp_path, place, "") == 0
+    whole, paths = values(tmp_path), [path_of(cell.trial.id, tmp_path) for cell in asked]
+    for i in lost:
+        paths[i].unlink()
+    kept = {path: path.stat().st_mtime_ns for path in paths if path.exists()}
+    assert run_cells(asked, tmp_path, place, "") == 0
+    assert values(tmp_path) == whole
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_a_stack_that_fails_is_run_one_by_one(tmp_path, monkeypatch, capsys):

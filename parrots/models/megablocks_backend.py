@@ -61,9 +61,13 @@ def _kernels() -> tuple[ModuleType, ModuleType]:
     return ops, grouped_gemm.ops
 
 
-@torch.compiler.disable
 def experts(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
-    """A backend (see moe.py), where nothing is unfit. bfloat16, the same number of experts a token."""
+    """A backend (see moe.py), where nothing is unfit. bfloat16, the same number of experts a token. Never compiled."""
+    # decorated, it would import the compiler in every process, which takes a second
+    return torch.compiler.disable(_experts)(x_TD, routing, up_EDU, down_EFD, gated)
+
+
+def _experts(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
     if x_TD.dtype != torch.bfloat16:
         raise ValueError(f"backend='megablocks': its kernels multiply in bfloat16 only, and this is {x_TD.dtype}")
     if len(x_TD) == 0:

@@ -5,7 +5,7 @@ are made again.
 """
 
 import hashlib
-import warnings
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def load(task: Task, split: Split, folder: Path) -> Examples:
     if path.exists() and (found := _read(path)) is not None:
         return found
     if path.exists():
-        warnings.warn(f"{path}: not as it was written; made again", stacklevel=2)
+        print(f"{path}: not as it was written; made again", file=sys.stderr)
     _write(checked(task.make(split), task, split), path)
     found = _read(path)
     assert found is not None, f"{path}: changes while it is read"

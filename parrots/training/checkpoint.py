@@ -77,7 +77,7 @@ def is_whole(folder: Path, key: bytes | None = None) -> bool:
         if said["of"] != place_of(folder) or {path.name for path in folder.iterdir()} != {MARKER, *files}:
             return False
         return all(hmac.compare_digest(digest(folder / name), sha256) for name, sha256 in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

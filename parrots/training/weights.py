@@ -1,5 +1,6 @@
 """A trial's final weights, as one safetensors file."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -18,18 +19,29 @@ def path_of(trial_id: str, folder: Path) -> Path:
 
 
 @torch.no_grad()
-def keep(model: Transformer, path: Path, place: Placement) -> None:
-    """Write the weights, whole or not at all. Every worker calls it, since each holds a part; the first writes."""
+def keep(model: Transformer, path: Path, place: Placement) -> str:
+    """Write the weights, whole or not at all. Every worker calls it, since each holds a part; the first writes.
+
+    Returns the file's SHA-256, which the record copies; nothing to the other workers.
+    """
     tensors = {name: whole(tensor) for name, tensor in model.state_dict().items()}
-    if place.rank == 0:
-        if "head.weight" in tensors and model.config.tie_embeddings:
-            del tensors["head.weight"]
-        with atomic(path) as sink:
-            sink.write(save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}))
+    if place.rank:
+        return ""
+    if "head.weight" in tensors and model.config.tie_embeddings:
+        del tensors["head.weight"]
+    content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    with atomic(path) as sink:
+        sink.write(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def load(trial: Trial, path: Path) -> Transformer:
-    """The trained model of `trial`, ready for evaluation. OSError where there are no weights."""
+def load(trial: Trial, path: Path, sha256: str = "") -> Transformer:
+    """The trained model of `trial`, ready for evaluation. OSError where there are no weights.
+
+    sha256: what the file has to have, if it is known; ValueError if it has another.
+    """
+    if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise ValueError(f"{path}: not the weights that the record was made with; their SHA-256 differs")
     model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, input_dim=trial.task.input_dim)
     tensors = load_file(path)
     if trial.model.tie_embeddings:

@@ -6,7 +6,7 @@ Cost       laptop: the 22 trials of figure4b, which are not trained again where 
 Expected   Nothing is published: a reviewer of arXiv 2410.19034 asked for it. docs/LOG.md has our runs.
 
 Models are trained on Erdos-Renyi graphs as in figure4b and asked of graphs with as many edges that are regular, grown by
-preferential attachment or small worlds; of denser and sparser ones; of smaller ones; and of what they were trained on.
+preferential attachment or small worlds; of sparser ones; of smaller ones; and of what they were trained on.
 """
 
 from typing import Any

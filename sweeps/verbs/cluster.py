@@ -1,30 +1,55 @@
-"""Verbs on a cluster that `ray up` made: the same commands, on its head, over SSH."""
+"""Verbs on a cluster that `ray up` made: the same commands, on its head, over SSH; a run becomes a Ray job there."""
 
+import json
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from parrots import keys
 from sweeps import token
+from sweeps.narrow import Narrowing
 from sweeps.say import out
-from sweeps.verbs.options import results_option
+from sweeps.spec import Sweep, find
+from sweeps.verbs.options import again, results_option
 
 RESULTS = "/shared/results"
 """On the cluster; $PARROTS_RESULTS there says another."""
-THERE = "cd ~/parrots && if [ -d .venv ]; then . .venv/bin/activate; fi && export RAY_AUTH_MODE=token"
+ENTER = "if [ -d ~/parrots/.venv ]; then . ~/parrots/.venv/bin/activate; fi; export RAY_AUTH_MODE=token"
+THERE = f"cd ~/parrots || exit 1; {ENTER}"
+MANIFEST = "submitted.json"
+"""In the project's folder there: what `parrots run` was asked, expanded here."""
+JOB = "~/.parrots-job"
+"""A file there with the id of the last job."""
+SERVER = "http://127.0.0.1:8265"
+JOBS = ("run", "retry")
+"""Verbs that go on when this machine sleeps."""
+NARROWING = ("--scale", "--set", "--where", "--seeds", "--max-trials")
+"""Options of `run` that its manifest has obeyed already."""
 
 
 def remotely(context: click.Context, _: click.Parameter, file: Path | None) -> None:
     """Send the command line to the head instead of obeying it, and end with its exit code."""
     if not file or context.resilient_parsing:
         return
-    words = without(context.find_root().obj or sys.argv[1:], "--cluster")
-    context.exit(submit(file, words) if context.info_name == "run" else execute(file, parrots(words)))
+    verb, words = str(context.info_name), without(context.find_root().obj or sys.argv[1:], "--cluster")
+    if words[words.index(verb) + 1 :] == [] and verb == "logs":
+        context.exit(execute(file, f"ray job logs --address {SERVER} $(cat {JOB})"))
+    given = context.command.make_context(verb, words[words.index(verb) + 1 :], parent=context.parent)
+    check(given)
+    if verb == "run":
+        found, words = asked(given, words, file)
+        context.exit(submit(file, words, found))
+    words = [*words, "--ray", "auto"] if verb == "doctor" else words
+    context.exit(submit(file, words) if verb in JOBS else execute(file, parrots(words)))
 
 
 def without(words: Sequence[str], option: str) -> list[str]:
@@ -35,6 +60,29 @@ def without(words: Sequence[str], option: str) -> list[str]:
             kept.append(word)
         after = word == option
     return kept
+
+
+def check(given: click.Context) -> None:
+    """ValueError for a results folder that every machine would look for in a place of its own, and for secrets in a job."""
+    results = given.params["results"]
+    if given.params.get("notify") and given.get_parameter_source("notify") is ParameterSource.COMMANDLINE:
+        raise ValueError("--notify: a job's command line is no place for a secret; on the cluster set $PARROTS_NOTIFY instead")
+    if given.get_parameter_source("results") is ParameterSource.COMMANDLINE and not results.is_absolute():
+        raise ValueError(f"--results {results}: with --cluster name a folder that all its machines share, as {RESULTS}")
+
+
+def asked(given: click.Context, words: Sequence[str], file: Path) -> tuple[Sweep, list[str]]:
+    """The sweep of a `run`, expanded and narrowed here, and the command line that runs its manifest there.
+
+    What is wrong with the document or the options is so told here and now, not in the log of a job.
+    """
+    of = given.params
+    narrowing = Narrowing(of["axes"], of["where"], of["seeds"], of["max_trials"])
+    found = narrowing.of(find(of["sweep"], of["scale"]))
+    rest = reduce(without, NARROWING, list(words))
+    rest[rest.index(of["sweep"])] = MANIFEST
+    command = f"{again(of['sweep'], of['scale'], Path('results'), narrowing)} --cluster {shlex.quote(str(file))}"
+    return found, [*rest, "--command", command]
 
 
 cluster_option: Callable[[Any], Any] = click.option(
@@ -49,27 +97,45 @@ cluster_option: Callable[[Any], Any] = click.option(
 
 def ray(*words: str) -> subprocess.CompletedProcess[str]:
     """One of Ray's commands, from the environment that runs this one."""
-    return subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *words], text=True, check=False)
+    command = [sys.executable, "-m", "ray.scripts.scripts", *words]
+    return subprocess.run(command, text=True, check=False)  # nosec B603 # no shell here
 
 
 def execute(file: Path, command: str) -> int:
     """Run a shell command in the project's folder on the head; returns 0, or 1 if it failed or the head wasn't reached."""
-    return ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE} && {command}')}").returncode
+    return ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE}; {command}')}").returncode
 
 
 def parrots(words: Sequence[str]) -> str:
     """The command there, whose results go where the machines share files unless it says otherwise."""
-    return f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} parrots {shlex.join(words)}"
+    return f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} python -m sweeps.cli {shlex.join(words)}"
 
 
-def submit(file: Path, words: Sequence[str]) -> int:
-    """Bring this folder's code there and start the run as a Ray job, which goes on when this machine sleeps."""
-    if ray("rsync-up", str(file), "./", "~/parrots/").returncode:
-        raise ValueError(f"{file}: the code was not brought there; `ray up {file}` brings the cluster up")
-    run = f"{THERE} && export RAY_ADDRESS=auto && {parrots(words)}"
-    code = execute(file, f"ray job submit --address http://127.0.0.1:8265 --no-wait -- bash -c {shlex.quote(run)}")
+def submit(file: Path, words: Sequence[str], found: Sweep | None = None) -> int:
+    """Bring this folder's code and the manifest there and start a Ray job, which goes on when this machine sleeps.
+
+    Each process of the job, on whichever machine, has the code as it is now: Ray passes it round as the job's package.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        sent = [("./", "~/parrots/")]
+        if found:
+            (manifest := Path(folder) / MANIFEST).write_text(found.text())
+            sent.append((str(manifest), f"~/parrots/{MANIFEST}"))
+        for source, target in sent:
+            if ray("rsync-up", str(file), source, target).returncode:
+                raise ValueError(f"{file}: {source} was not brought there; `ray up {file}` brings the cluster up")
+    name = f"parrots-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    # with .git, from which records take their commit; Ray would leave it out
+    excluded = "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES=.venv,__pycache__"
+    package = shlex.quote(json.dumps({"excludes": [".venv", "/results"]}))
+    run = shlex.quote(f"{ENTER}; export RAY_ADDRESS=auto; {parrots(words)}")
+    options = f"--address {SERVER} --no-wait --submission-id {name} --working-dir . --runtime-env-json {package}"
+    code = execute(file, f"{excluded} ray job submit {options} -- bash -lc {run} && echo {name} > {JOB}")
     if code == 0:
-        out.print(f"it runs there; `parrots status --cluster {file}` tells how far it is, `parrots pull {file}` brings it home")
+        out.print(
+            f"job {name} runs there: `parrots status --cluster {file}` tells how far it is, `parrots logs --cluster {file}` "
+            f"what it says, `parrots pull {file}` brings it home"
+        )
     return code
 
 

@@ -15,7 +15,8 @@ from sweeps.verbs.options import results_option
 )
 def doctor(results: Path, address: str) -> int:
     """Look at what a run needs, each failure with its remedy. Exit code 1 if a run would fail."""
-    from sweeps.doctor import checks, nodes
+    from sweeps.doctor import checks
+    from sweeps.doctor_nodes import nodes
 
     found = []
     for check in (*checks(results), *(nodes(address, results) if address else ())):

@@ -9,20 +9,10 @@ from rich.table import Table
 
 from analysis.laws import LAWS
 from sweeps.say import out, show
+from sweeps.verbs.source import pairs, table_options
 
 if TYPE_CHECKING:
     from analysis.regression import Fit
-
-
-def pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """NAME=VALUE, several times, as a dictionary."""
-    found = {}
-    for text in values:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise click.BadParameter(f"{text!r} is not {option.metavar}")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def huber_delta(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -41,10 +31,7 @@ def huber_delta(_: click.Context, __: click.Parameter, value: str | None) -> flo
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--form", "forms", multiple=True, required=True, type=click.Choice(list(LAWS)), help="Several are compared.")
-@click.option(
-    "--map", "columns", multiple=True, callback=pairs, metavar="NAME=COLUMN", help="Or NAME='an expression of columns'."
-)
-@click.option("--filter", "where", default="", metavar="EXPRESSION", help="Runs to take, as in 'step == 249000 and k == 1'.")
+@table_options
 @click.option("--drop-highest-loss", "drop", type=click.IntRange(min=0), default=0, help="How many runs to leave out.")
 @click.option("--cluster", default="", metavar="COLUMN", help="Runs alike in it are one configuration, resampled together.")
 @click.option("--weight", type=click.Choice(["none", "n", "stderr"]), default="none", show_default=True)

@@ -66,7 +66,7 @@ def weights_of(one: Taken, folder: Path, results: Path) -> bool:
     if place.exists() or not path.is_file() or path.is_symlink():
         return False
     try:
-        weights.load(one.trial, path)
+        weights.load(one.trial, path, one.weights_sha256)
     except Exception as error:  # safetensors and torch have errors of their own for what is not a model's weights
         out.print(f"refused {path}: not the weights of {one.trial.name} ({str(error).splitlines()[0][:200]})")
         return False

@@ -48,7 +48,8 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     results.mkdir(parents=True, exist_ok=True)
     command = server(results, host, port, names=[name for name in allowed_hosts.split(",") if name], workers=workers)
     out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
-    os.execve(sys.executable, [*command, "--app-name", "basic-auth"], os.environ | SAFE | credentials(store))
+    environment = os.environ | SAFE | credentials(store)
+    os.execve(sys.executable, [*command, "--app-name", "basic-auth"], environment)  # nosec B606 # words of ours, and no shell
 
 
 def server(results: Path, host: str, port: int, names: list[str], workers: int = 1) -> list[str]:

@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from parrots.provenance import cores
 from sweeps.narrow import Narrowing
 
 sweep_argument = click.argument("sweep")
 scale_option = click.option("--scale", help="One of the sweep's scales.  [default: its first]")
-slots_option = click.option("--slots", type=click.IntRange(min=1), default=cores, help="Trials at once.  [default: one a core]")
 results_option = click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
@@ -23,7 +21,11 @@ results_option = click.option(
     help="Folder of records, reports and MLflow's store; also $PARROTS_RESULTS.",
 )
 notify_option = click.option(
-    "--notify", multiple=True, metavar="URL", help="Tell this address (apprise's kind) when it ends, and of repeated failure."
+    "--notify",
+    multiple=True,
+    metavar="URL",
+    envvar="PARROTS_NOTIFY",
+    help="Tell this address (apprise's kind) when it ends, and of repeated failure; also $PARROTS_NOTIFY.",
 )
 NARROWING = (
     click.option("--set", "axes", multiple=True, metavar="AXIS=VALUES", help="An axis takes these values, as lr=1e-2,1e-3."),

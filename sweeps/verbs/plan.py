@@ -32,6 +32,12 @@ GIB = 2**30
 @click.option("--device", help="Plan for this device: cpu, a100, h100, h200, ...  [default: this machine's]")
 @click.option("--device-memory", metavar="SIZE", help="Memory of each device, such as 80GiB.  [default: the device's]")
 @click.option("--mfu", metavar="SHARES", help="Share of the device's peak, as dense=0.4,moe=0.2, where it was not measured.")
+@click.option(
+    "--step-ms",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="With --mfu: the least that a step takes. Of small ones it is launching kernels that takes time, and not FLOPs.",
+)
 @click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]")
 @click.option("--actual", is_flag=True, help="Planned beside actual, from the records; later plans go by them.")
 @click.option("--jsonl", is_flag=True, help="Print the trials one JSON line each, for `python -m parrots.run`.")
@@ -45,6 +51,7 @@ def plan(
     device: str | None,
     device_memory: str | None,
     mfu: str | None,
+    step_ms: float,
     price: str | None,
     actual: bool,
     jsonl: bool,
@@ -66,11 +73,13 @@ def plan(
     if actual:
         say_actual(found, cells, results)
         return
+    if step_ms and not mfu:
+        raise ValueError(f"--step-ms {step_ms:g}: goes with --mfu, which says what larger steps take")
     rates = calibration.mfu(mfu, [cell.trial for cell in cells], on.peak) if mfu else None
-    timer = timer_at(rates) if rates else timer_of(on.hardware, results)
+    timer = timer_at(rates, step_ms / 1e3) if rates else timer_of(on.hardware, results)
     made = plan_of(found, results, slots or (cores() if on.kind == "cpu" else 1), timer or (lambda trial: None))
     say_plan(found, made, on)
-    how = f"at {mfu} of its peak" if mfu else said_of(on, results)
+    how = f"at {mfu} of its peak{f', {step_ms:g} ms a step at least' if step_ms else ''}" if mfu else said_of(on, results)
     say_hours(made, on, how, cost)
     say_search(found)
     out.print("N_total and N_active leave out embedding and head. Time and memory are one slot's.")
@@ -111,15 +120,17 @@ def say_hours(made: Plan, on: Device, how: str, cost: devices.Price | None) -> N
     if not math.isnan(hours):
         money = f", {cost.of(hours)} ({cost.said})" if cost else ""
         out.print(f"{hours:,.3g} {name} on {on.hardware}{money}; {how}")
+    steps = sum(cell.trial.training.steps for cell in left)
+    mean = "" if math.isnan(hours) or not steps else f"; those above take {3.6e6 * hours / steps:,.3g} on average"
+    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours{mean}")
     if on.kind == "cuda" and not math.isnan(hours):
         return
-    steps = sum(cell.trial.training.steps for cell in left)
-    out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours")
     gpu = on if on.peak else devices.known()["h200"]
     least = sum(cell.trial.flops / gpu.peak[cell.trial.training.precision] for cell in left) / 3600
     out.print(
         f"GPU-hours: not calibrated ({gpu.hardware}); at its peak FLOP/s, which nothing reaches, at least {least:,.3g}. "
-        f"`parrots bench` measures a machine, --device {gpu.label} --mfu dense=...,moe=... assumes a share of the peak."
+        f"`parrots bench` measures a machine, --device {gpu.label} --mfu dense=...,moe=... assumes a share of the peak "
+        "and --step-ms what the smallest step takes."
     )
 
 

@@ -18,7 +18,7 @@ from sweeps.index import Entry, Index
 from sweeps.narrow import Narrowing
 from sweeps.say import TOLD, columns, out, say_failed
 from sweeps.spec import Sweep, load, manifest_path
-from sweeps.verbs.options import narrowing_options, notify_option, results_option, slots_option
+from sweeps.verbs.options import narrowing_options, notify_option, results_option
 
 STATES = ("done", "failed", "missing")
 
@@ -85,11 +85,10 @@ def state(one: Entry, books: ledger.Ledger) -> str:
 @click.command()
 @click.argument("sweep")
 @results_option
-@slots_option
 @click.option("--status", "wanted", default="oom,failed", show_default=True, help="How the last attempt of a cell ended.")
 @how_options
 @notify_option
-def retry(sweep: str, results: Path, slots: int, wanted: str, how: How, notify: tuple[str, ...]) -> int:
+def retry(sweep: str, results: Path, wanted: str, how: How, notify: tuple[str, ...]) -> int:
     """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more."""
     from sweeps.cli import interrupt, run_found
     from sweeps.notify import Teller
@@ -106,7 +105,7 @@ def retry(sweep: str, results: Path, slots: int, wanted: str, how: How, notify: 
             out.print(f"no cell of {found.name} has failed with {' or '.join(sorted(kinds))}")
             return 0
         forget(again, results)
-        return run_found(found, results, slots, how, only={cell.trial.id for cell in again}, tell=tell)
+        return run_found(found, results, how, only={cell.trial.id for cell in again}, tell=tell)
 
 
 def chosen(found: Sweep, results: Path, kinds: set[str]) -> list[Cell]:

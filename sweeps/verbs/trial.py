@@ -1,6 +1,7 @@
 """Verbs about one trial: how it went, what it answers, what it scores elsewhere, and how to run it again."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from parrots.frozen import one_line
 from parrots.spec import Evaluation, Trial
 from parrots.tasks.task import Split
 from sweeps import run_manifest, trials
-from sweeps.say import columns, out
+from sweeps.say import columns, out, visible
 from sweeps.verbs.options import results_option
 
 trial_argument = click.argument("trial_id", metavar="TRIAL")
@@ -22,7 +23,10 @@ trial_argument = click.argument("trial_id", metavar="TRIAL")
 @trial_argument
 @results_option
 def logs(trial_id: str, results: Path) -> None:
-    """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured."""
+    """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured.
+
+    With --cluster and without TRIAL: what the last run there has said.
+    """
     found = trials.one(trial_id, results, failed=True)
     tried = trials.attempts(found, results)
     out.print(f"{found}  {tried[-1].about['task']} {tried[-1].about['name']}", style="bold")
@@ -154,7 +158,10 @@ def reproduce(trial_id: str, results: Path, folder: str) -> None:
 
 
 def again(about: dict[str, Any], folder: str, manifest: Path | None = None) -> list[str]:
-    """A shell script of one command after comments that say what the machine, the code and the packages were."""
+    """A shell script of one command after comments that say what the machine, the code and the packages were.
+
+    What a record says of them is somebody's text: it stays on its line, and in the command it is a number or quoted.
+    """
     commit, changed = about["commit"].removesuffix("+"), about["commit"].endswith("+")
     lines = [
         f"# {about['task']} {about['name']}: {about['status']} on {about['hardware']}, {about['started']:%Y-%m-%d %H:%M} UTC"
@@ -166,10 +173,11 @@ def again(about: dict[str, Any], folder: str, manifest: Path | None = None) -> l
         )
     if manifest:
         lines.append(f"# the run's manifest: {manifest}")
-    threads = about["hardware"].rpartition(", ")[2]
-    environment = f"OMP_NUM_THREADS={threads.split()[0]} " if threads.endswith(" threads") else ""
+    threads = re.search(r", ([0-9]+) threads$", about["hardware"])
+    environment = f"OMP_NUM_THREADS={threads[1]} " if threads else ""
     start = f"torchrun --nproc-per-node {about['workers']} -m" if about["workers"] > 1 else "python -m"
     cell = shlex.quote(json.dumps({"trial": json.loads(about["trial"])}, sort_keys=True))
-    file = f"{about['trial_id']}.jsonl"
+    file = shlex.quote(f"{about['trial_id']}.jsonl")
+    lines = [visible(line).replace("\n", "\\n") for line in lines]
     lines.append(f"printf '%s\\n' {cell} > {file} && {environment}{start} parrots.run {file} --out {shlex.quote(folder)}")
     return lines

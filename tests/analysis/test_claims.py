@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Contrast, Offset, Rate, Threshold, decide, family, holm, p_value, verdict
+from analysis.claims import Contrast, Offset, Rate, Threshold
 from analysis.compare import Estimate
 from analysis.contrast import contrast, offset
 from analysis.fit import censored, linear
 from analysis.threshold import readings
+from analysis.verdicts import decide, family, holm, p_value, verdict
 
 from .test_compare import runs
 

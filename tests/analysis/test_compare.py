@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.claims import Predicts, decide
+from analysis.claims import Predicts
 from analysis.compare import beside_control, compare, resample
+from analysis.verdicts import decide
 
 DENSE = [(3152, 16), (4688, 32), (7760, 64), (10832, 96)]
 MOE = [(7888, 4816, 4), (14160, 4944, 8), (26704, 5200, 16)]

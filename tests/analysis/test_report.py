@@ -8,7 +8,7 @@ from analysis.report import Asked, write
 from analysis.report_tables import number
 from parrots.measurement import Measurement
 
-from ..conftest import BOOK, MOE
+from ..conftest import BOOK, GRAPHS, MOE
 from ..test_record import record
 
 CLAIM = Predicts(
@@ -154,3 +154,18 @@ def test_thresholds_that_no_trial_reached_leave_an_undecided_claim_and_its_repor
 )
 def test_numbers_are_shown_as_people_write_them(value, shown):
     assert number(value) == shown
+
+
+def test_a_tie_ceiling_stands_beside_the_score_in_the_table_and_in_the_figure(make_trial, tmp_path):
+    claim = CLAIM.model_copy(update={"name": "paths", "task": "shortest_path", "metric": "exact_match", "form": "logistic"})
+    ids = []
+    for width, score in ((8, 0.3), (16, 0.5), (32, 0.6), (64, 0.7)):
+        trial = make_trial({"kind": "dense", "d_ff": width}, task=GRAPHS)
+        measured = (("loss", 1.0), ("exact_match", score), ("tie_ceiling", 0.8125))
+        record(trial, measurements=[Measurement(name, 20, value, 0.01, 100) for name, value in measured]).write(tmp_path)
+        ids.append(trial.id)
+    page = write([Asked("mine", "t", [claim], ids, "c")], tmp_path).html.with_name("report.md").read_text()
+    assert "exact_match | exact_match range | tie_ceiling |" in page
+    assert page.count("| 0.812 |") == 4
+    drawn = pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv").query("series == 'tie_ceiling'")
+    assert set(drawn["y"]) == {0.8125}

@@ -1,6 +1,7 @@
 """A sweep that is small enough to be disturbed often, and what it gives when nothing happens to it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from parrots.execution import run_trial
 from parrots.placement import Placement
 from parrots.record import read
 from sweeps.spec import find
+
+from ..conftest import processes
 
 SWEEP = '''"""Six cells of a second or two, and one of them with experts."""
 
@@ -31,7 +34,7 @@ SCALES = ("alone", "together")
 def sweep(scale):
     if scale == "together":
         return Sweep(cells=union(grid(BASE, {"seed": [0, 1, 2]}, workers=2)))
-    return Sweep(cells=union(grid(BASE, {"seed": [0, 1, 2, 3, 4]}), grid(BASE, MOE)))
+    return Sweep(cells=union(grid(BASE, {"seed": [0, 1, 2, 3, 4]}, lane="packed"), grid(BASE, MOE, lane="packed")))
 '''
 
 
@@ -88,6 +91,12 @@ def wait_for(condition, seconds: float = 240.0):
 
 def kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
+
+
+def session(results: Path) -> Path:
+    """Where the Ray of the last run into these results keeps its files; its Tune actors work below."""
+    (*_, raylet) = wait_for(lambda: processes("/", results / "tune"))
+    return Path(re.search(r"/tmp/ray/session_[^/]+", Path(f"/proc/{raylet}/cmdline").read_text())[0])
 
 
 @pytest.fixture(scope="session")

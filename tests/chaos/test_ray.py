@@ -1,27 +1,19 @@
 """Real kills of a real sweep on Ray: nothing that was finished is lost, and it comes to the numbers of an undisturbed one."""
 
 import os
-import re
 import signal
-from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
 
 from ..conftest import processes
-from .conftest import Here, kill, wait_for
-
-
-def session(here: Here) -> Path:
-    """Where the Ray that was started from `here` keeps its files; its Tune actors work below."""
-    (raylet, *_) = wait_for(lambda: processes("/", here.results / "tune"))
-    return Path(re.search(r"/tmp/ray/session_[^/]+", Path(f"/proc/{raylet}/cmdline").read_text())[0])
+from .conftest import Here, kill, session, wait_for
 
 
 def test_a_killed_actor_costs_nothing_but_the_steps_since_its_checkpoint(here, undisturbed):
     driver = here.start("--scale", "alone")
     wait_for(here.checkpoints)
-    (victim, *_) = wait_for(lambda: processes("ray::ImplicitFunc", session(here)))
+    (victim, *_) = wait_for(lambda: processes("ray::ImplicitFunc", session(here.results)))
     kill(victim)
     code, said = here.finish(driver)
     assert code == 0, said
@@ -35,7 +27,7 @@ def test_a_killed_actor_costs_nothing_but_the_steps_since_its_checkpoint(here, u
 def test_a_driver_that_ends_early_keeps_what_there_is_and_leaves_nothing_running(here, undisturbed, how):
     driver = here.start("--scale", "alone")
     wait_for(lambda: here.records() and here.checkpoints())
-    ours = here.folder, session(here)
+    ours = here.folder, session(here.results)
     os.kill(driver.pid, how)
     code, said = here.finish(driver)
     if how == signal.SIGTERM:
@@ -58,7 +50,7 @@ def test_more_groups_than_the_cluster_holds_end_all_the_same_and_a_killed_worker
     """Three cells of two workers on two cores: their drivers never wait for one another's workers."""
     driver = here.start("--scale", "together", "--slots", "2")
     wait_for(here.checkpoints)
-    (victim, *_) = wait_for(lambda: processes("ray::RayTrainWorker", session(here)))
+    (victim, *_) = wait_for(lambda: processes("ray::RayTrainWorker", session(here.results)))
     kill(victim)
     code, said = here.finish(driver)
     assert code == 0, said

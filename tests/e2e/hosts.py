@@ -1,4 +1,4 @@
-"""Hosts without a cloud: network namespaces on one bridge, each with its own processes, name, home and sshd."""
+"""Hosts without a cloud: network namespaces on one bridge, each with processes, name, home and sshd of its own"""
 
 import os
 import shutil
@@ -44,7 +44,8 @@ class Host:
         (self.folder / "boot").write_text(
             f"""set -e
 hostname {self.name}
-mkdir -p {self.folder}/ray /tmp/ray /run/sshd
+mkdir -p {self.folder}/ray {self.folder.parent}/shared /tmp/ray /run/sshd /shared
+mount --bind {self.folder.parent}/shared /shared
 mount --bind {self.folder}/passwd /etc/passwd
 mount --bind {self.folder}/ray /tmp/ray
 mount -t tmpfs tmpfs /dev/shm

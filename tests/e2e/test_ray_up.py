@@ -1,4 +1,4 @@
-"""`ray up` on three hosts, a sweep on them, one of them killed and brought back: every cell ends with one good record."""
+"""docs/CLUSTER.md line by line on three hosts, one of which is lost and comes back: every cell ends with one good record."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from .hosts import Host, bridge, missing, unplug
 REASON = missing()
 pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(900)]
 HERE = Path(__file__).parents[2]
+FILE = "clusters/onprem.yaml"
 SWEEP = '''"""Cells that last long enough to lose a host meanwhile."""
 
 from sweeps.spec import Sweep, grid, union
@@ -30,7 +31,7 @@ BASE = {
 
 
 def sweep(scale):
-    alone = grid(BASE, {"model.ffn.n_experts": (2, 4, 8, 16, 32)})
+    alone = grid(BASE, {"model.ffn.n_experts": (2, 4, 8, 16, 32)}, lane="packed")
     pair = grid(BASE, {"seed": [8]}, workers=2)
     return Sweep(cells=union(alone, pair), keep="none")
 '''
@@ -44,11 +45,15 @@ def cluster(tmp_path_factory):
     (home / ".ssh").mkdir(parents=True)
     key = home / ".ssh" / "id_ed25519"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    for part in ("parrots", "sweeps", "analysis", "pyproject.toml", "constraints.txt", "README.md"):
+    for part in ("parrots", "sweeps", "analysis", "clusters", "pyproject.toml", "constraints.txt", "README.md"):
         copy = shutil.copytree if (HERE / part).is_dir() else shutil.copy
         project.mkdir(exist_ok=True)
         copy(HERE / part, project / part)
-    (project / "lasting.py").write_text(SWEEP)
+    (project / "my_sweep.py").write_text(SWEEP)
+    (project / ".gitignore").write_text(".venv\n/results/\n")
+    git = ("git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@x")
+    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "as it was sent")):
+        subprocess.run((*git, *words), check=True)
     hosts = []
     try:
         bridge()
@@ -67,9 +72,9 @@ class Cluster:
 
     def __init__(self, folder: Path, home: Path, project: Path, hosts: list[Host]):
         self.folder, self.project, self.hosts = folder, project, hosts
-        self.file, self.results = folder / "cluster.yaml", folder / "shared" / "results"
+        self.records, file = folder / "shared" / "results" / "records", project / "clusters" / "onprem.yaml"
         head, *workers = (host.address for host in hosts)
-        text = (HERE / "clusters" / "onprem.yaml").read_text()
+        text = file.read_text()
         for mark, value in (
             ("<address of the head>", head),
             ("[<address of a worker>, <address of another>]", f"[{', '.join(workers)}]"),
@@ -84,57 +89,72 @@ class Cluster:
         ):
             assert mark in text, mark
             text = text.replace(mark, value)
-        self.file.write_text(text)
+        file.write_text(text)
         names = ("PATH", "LANG")
         self.environment = {name: os.environ[name] for name in names if name in os.environ}
-        self.environment |= {"HOME": str(home), "RAY_UP_enable_autoscaler_v2": "0", "PYTHONPATH": str(project)}
-        self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "USER": "root"}
+        self.environment |= {"HOME": str(home), "PYTHONPATH": str(project), "RAY_USAGE_STATS_ENABLED": "0", "USER": "root"}
 
-    def __call__(self, *words: str, timeout: float = 300) -> str:
+    def __call__(self, line: str, *more: str) -> str:
+        """One line of the page."""
+        command, *words = line.split()
+        if command == "export":
+            name, _, value = words[0].partition("=")
+            self.environment[name] = value
+            return ""
+        module = {"parrots": "sweeps.cli", "ray": "ray.scripts.scripts"}[command]
         done = subprocess.run(
-            words, cwd=self.project, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            [sys.executable, "-m", module, *words, *more],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
-        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def parrots(self, *words: str) -> str:
-        return self(sys.executable, "-m", "sweeps.cli", *words)
+    def done(self) -> int:
+        return len(list(self.records.glob("*.parquet")))
 
-    def ray(self, *words: str) -> str:
-        return self(sys.executable, "-m", "ray.scripts.scripts", *words)
-
-    def records(self) -> int:
-        return len(list((self.results / "records").glob("*.parquet")))
-
-
-def wait_for(what, seconds: float, say) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, say()
-        time.sleep(0.5)
+    def wait_for(self, records: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.done() < records:
+            assert time.monotonic() < end, self(f"parrots logs --cluster {FILE}") + self(f"parrots status --cluster {FILE}")
+            time.sleep(0.5)
 
 
-def test_a_sweep_on_three_hosts_survives_the_loss_of_one(cluster, tmp_path):
-    file, results = str(cluster.file), str(cluster.results)
-    cluster.parrots("token")
-    cluster.parrots("doctor", "--results", results)
-    assert (cluster.folder / "home" / ".config" / "parrots" / "keys" / "checkpoint").exists()
-    cluster.ray("up", "--yes", "--no-config-cache", file)
-    cluster.parrots("run", "lasting.py", "--results", results, "--cluster", file, "--checkpoint-every", "2")
-    wait_for(lambda: cluster.records() >= 1, 240, lambda: cluster.parrots("status", "--results", results, "--cluster", file))
-    lost = cluster.hosts[2]
-    lost.kill()
-    time.sleep(6)
-    lost.start()
-    cells = find(str(cluster.project / "lasting.py")).cells
-    wait_for(
-        lambda: cluster.records() == len(cells),
-        420,
-        lambda: cluster.parrots("status", "lasting", "--results", results, "--cluster", file),
-    )
-    cluster.parrots("pull", file, "--from", results, "--results", str(tmp_path / "home"))
-    rows = read(sorted((tmp_path / "home" / "records").glob("*.parquet"))).to_pandas()
+def page() -> list[str]:
+    """The commands for machines of one's own."""
+    text = (HERE / "docs" / "CLUSTER.md").read_text()
+    return text.partition("## Machines of your own")[2].split("```")[1].split("\n")[1:-1]
+
+
+def test_the_page_on_three_hosts_one_of_which_is_lost_meanwhile(cluster):
+    cells, said = find(str(cluster.project / "my_sweep.py")).cells, {}
+    for line in page():
+        if line.startswith("ray up"):
+            assert (cluster.folder / "home" / ".config" / "parrots" / "keys" / "checkpoint").exists()
+            said[line] = cluster(line, "--no-config-cache")
+        elif line.startswith("parrots run"):
+            said[line] = cluster(line, "--checkpoint-every", "2")
+            cluster.wait_for(1, 240)
+            lost = cluster.hosts[2]
+            lost.kill()
+            time.sleep(6)
+            lost.start()
+        elif line.startswith("parrots pull"):
+            cluster.wait_for(len(cells), 420)
+            said[line] = cluster(line)
+            rows = read(sorted((cluster.project / "results" / "records").glob("*.parquet"))).to_pandas()
+        else:
+            said[line] = cluster(line)
     assert set(rows["trial_id"]) == {cell.trial.id for cell in cells}
     assert (rows["status"] == "done").all()
     assert rows.groupby("trial_id")["started"].nunique().eq(1).all()
-    cluster.ray("down", "--yes", file)
+    head = subprocess.run(["git", "-C", str(cluster.project), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    assert set(rows["commit"]) == {head.strip()}  # of the code that was sent, not of what is installed there
+    assert "nothing stops a run" in said[f"parrots doctor --cluster {FILE}"]
+    assert said[f"parrots doctor --cluster {FILE}"].count("clock within") == len(cluster.hosts)
+    assert "Cells that last long enough" in said[f"parrots logs --cluster {FILE}"]
+    assert (cluster.project / "results" / "reports" / "my_sweep" / "report.html").exists()

@@ -116,7 +116,7 @@ def test_any_small_configuration_exports_with_equal_logits(data, tmp_path_factor
     folder = tmp_path_factory.mktemp("export")
     ours = built(ffn, **options)
     hf.export(ours, folder, VOCABULARY)
-    assert distance(ours, theirs_of(folder)) < 1e-5 * max(1.0, ours(tokens()).logits.abs().max().item() / 10)
+    assert distance(ours, theirs_of(folder)) < 1e-5 * max(1.0, ours(tokens()).logits.abs().max().item())  # rounding is relative
 
 
 @pytest.mark.parametrize("ffn", [SPARSE, MoE(d_ff=12, n_experts=5, activation="mlp", router="hash")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from parrots import keys
-from sweeps import doctor
+from sweeps import doctor, doctor_nodes
 from sweeps.cli import main
 
 
@@ -88,6 +88,7 @@ def test_a_port_that_is_taken_is_a_note(monkeypatch):
 
 
 SAID = {"python": doctor.platform.python_version().rpartition(".")[0], "torch": torch.__version__, "wrong": "", "at": "/r"}
+SAID |= {"gpus": ["H200"] * 8, "shared": True, "free": 2**40}
 
 
 @pytest.mark.parametrize(
@@ -95,11 +96,63 @@ SAID = {"python": doctor.platform.python_version().rpartition(".")[0], "torch": 
     [
         ({"torch": "2.0.0"}, "torch 2.0.0, here"),
         ({"wrong": "Permission denied"}, "cannot write to /r (Permission denied)"),
+        ({"shared": False}, "/r is another folder there than here"),
+        ({"free": 2**20}, "0.0 GiB free for Ray's files"),
         ({"time": 160.0}, "its clock is +60 s"),
     ],
 )
 def test_a_node_that_differs_is_named(change, word):
     said = {**SAID, "time": 100.0, **change}
-    wrong = [one for one in doctor._judged("node b", said, 100.0, 0.1) if one.state == "fails"]
+    wrong = [one for one in doctor_nodes._judged("node b", said, 100.0, 0.1) if one.state == "fails"]
     assert len(wrong) == 1
     assert word in wrong[0].found
+
+
+def test_what_a_node_has_is_told():
+    (one,) = doctor_nodes._judged("node b", {**SAID, "time": 100.0}, 100.0, 0.1)
+    assert (one.state, "8 x H200" in one.found) == ("ok", True)
+
+
+def test_somebody_elses_package_of_our_name_fails(monkeypatch):
+    real = doctor.installed
+    monkeypatch.setattr(doctor, "installed", lambda name: "1.0" if name == "parrots" else real(name))
+    ((what, remedy),) = failing(doctor.packages())
+    assert what == "package parrots"
+    assert remedy.startswith("pip uninstall parrots")
+
+
+def test_every_backend_is_told_of_with_why_it_is_not_there(monkeypatch):
+    from parrots.models.moe import BACKENDS
+
+    found = list(doctor.backends())
+    told = " ".join(f"{one.what} {one.found}" for one in found)
+    assert all(name in told for name in BACKENDS)
+    assert next(one.found for one in found if one.what == "backend megablocks").startswith("megablocks is not installed")
+    monkeypatch.delattr("torch.nn.functional.grouped_mm")
+    assert [what for what, _ in failing(doctor.backends())] == ["backend grouped"]
+
+
+def test_gpus_that_cannot_talk_to_one_another_fail(monkeypatch):
+    about = type("About", (), {"name": "T4", "total_memory": 16 * 2**30, "major": 7, "minor": 5})()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: about)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    found = list(doctor.devices())
+    assert [one.state for one in found] == ["fails", "note", "note"]
+    assert found[1].remedy == "bfloat16 wants 8.0; take float32"
+    assert "T4, 16 GiB, compute capability 7.5: float32" in found[1].found
+
+
+def test_a_run_that_would_fail_is_exit_code_1_with_its_remedy(capsys):
+    assert main(["doctor", "--results", "/proc/results"]) == 1
+    said = capsys.readouterr().out
+    assert "FAILS  results: cannot write to /proc" in said
+    assert "name another folder with --results" in said
+    assert "would stop a run" in said
+
+
+def test_a_ray_that_is_not_there_fails_in_a_line_at_once(tmp_path):
+    (one,) = doctor_nodes.nodes("127.0.0.1:1", tmp_path)
+    assert (one.state, one.found) == ("fails", "not reached at 127.0.0.1:1 (Connection refused)")
+    assert one.remedy.startswith("`ray up`")

@@ -125,7 +125,7 @@ def test_a_cell_that_begins_again_holds_its_slot_twice(watch, clock):
 
 
 def test_a_run_whose_budget_is_spent_asks_to_end_and_waits_for_what_is_under_way(watch, clock, tmp_path, monkeypatch):
-    from sweeps.run import Ending
+    from sweeps.events import Ending
 
     monkeypatch.setattr(stopping, "LOOK_EVERY_S", -math.inf)
     first, second, _ = watch.cells
@@ -145,13 +145,30 @@ def test_stacks_leave_no_slot_without_one_and_their_others_come_last(tmp_path):
     from sweeps.run import side_by_side
 
     cells = [Cell(trial=make(seed=s, lr=lr)) for s in (0, 1) for lr in (1e-2, 3e-3)] + [Cell(trial=make(MOE))]
-    order, stacks = side_by_side(cells, tmp_path, How(), 2)
+    order, stacks = side_by_side(cells, cells, tmp_path, How(), 2)
     assert sorted(map(len, set(stacks.values()))) == [1, 2, 2]
     firsts = {stack[0] for stack in stacks.values()}
     assert {cell.trial.id for cell in order[:3]} == firsts
     assert sorted(map(canonical_json, order)) == sorted(map(canonical_json, cells))
-    assert all(len(stack) == 1 for stack in side_by_side(cells, tmp_path, How(stack=1), 2)[1].values())
-    assert side_by_side(cells, tmp_path, How(early_stop="asha"), 2) == (cells, {})
+    assert all(len(stack) == 1 for stack in side_by_side(cells, cells, tmp_path, How(stack=1), 2)[1].values())
+    order, stacks = side_by_side(cells, cells, tmp_path, How(early_stop="asha"), 2)
+    assert order == cells
+    assert all(len(stack) == 1 for stack in stacks.values())
+
+
+@pytest.mark.parametrize("left", [slice(1, None), slice(2, None), slice(3, 5), slice(0, 5, 2)])
+def test_an_interrupted_sweep_has_the_stacks_that_it_had(tmp_path, left):
+    """So their checkpoints, which are named for those that share them, are found, and no number depends on the interruption."""
+    from sweeps.run import side_by_side
+    from sweeps.work import leader
+
+    cells = [Cell(trial=make(seed=seed)) for seed in range(6)] + [Cell(trial=make(MOE, seed=seed)) for seed in range(2)]
+    _, before = side_by_side(cells, cells, tmp_path, How(), 2)
+    longest_first = cells[left][::-1]
+    order, after = side_by_side(longest_first, cells, tmp_path, How(), 2)
+    assert after == {cell.trial.id: before[cell.trial.id] for cell in longest_first}
+    leaders = {leader(trial_id, after) for trial_id in after}
+    assert {cell.trial.id for cell in order[: len(leaders)]} == leaders
 
 
 def test_being_asked_to_end_is_seen_until_it_is_withdrawn(tmp_path: Path, monkeypatch):

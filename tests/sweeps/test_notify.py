@@ -70,9 +70,9 @@ def test_nobody_to_tell_is_no_work(monkeypatch):
     Teller("mine").ended({"done": 1})
 
 
-@pytest.mark.parametrize("url", ["nonsense", "fly://somewhere", ""])
-def test_an_address_that_is_none_is_refused_before_anything_starts(url, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("url", "said"), [("nonsense", "***"), ("fly://somewhere/hunter2", "fly://***"), ("", "***")])
+def test_an_address_that_is_none_is_refused_before_anything_starts_and_not_told(url, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "quickstart", "--scale", "smoke", "--notify", url]) == 2
-    assert f"--notify {url}: no address that apprise knows" in capsys.readouterr().err
+    assert f"--notify {said}: no address that apprise knows" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()

@@ -117,6 +117,16 @@ def test_the_papers_grid_is_told_with_its_trials_flops_and_gpu_hours(capsys):
     assert float(money.replace(",", "")) == pytest.approx(2 * seconds / 3600, rel=0.01)
 
 
+def test_hours_of_small_steps_come_from_step_time_and_not_from_flops(capsys):
+    words = ("figure4a", "--scale", "paper", "--device", "h200", "--mfu", "dense=1,moe=1", "--step-ms")
+    floor = said(capsys, *words, "7")
+    (hours,) = re.findall(r"(\d+) GPU-hours on NVIDIA H200, .* 7 ms a step at least", floor)
+    steps = sum(cell.trial.training.steps for cell in find("figure4a", "paper").cells)
+    assert float(hours) == pytest.approx(0.007 * steps / 3600, rel=0.01)
+    assert "those above take 7 on average" in floor
+    assert "those above take 0.88" in said(capsys, *words, "0")  # 115 hours of FLOPs at the peak over 466.4 million steps
+
+
 def test_cells_that_do_not_fit_are_named_with_what_would_make_them(capsys):
     words = ("figure4a", "--scale", "h200", "--where", "n_experts == 16", "--max-trials", "1", "--device", "h200")
     assert "does not fit" not in said(capsys, *words)
@@ -135,6 +145,7 @@ def test_cells_that_do_not_fit_are_named_with_what_would_make_them(capsys):
         (["--device", "h200", "--mfu", "dense=0.3"], "between 0 and 1, for dense and moe"),
         (["--device", "h200", "--mfu", "dense=x"], "a share of the peak"),
         (["--device", "cpu", "--mfu", "dense=0.3,moe=0.1"], "the peak of this device is not known"),
+        (["--step-ms", "3"], "--step-ms 3: goes with --mfu"),
         (["--price", "dear"], "--price dear: US dollars an hour, or a table"),
         (["--actual"], "no cell of quickstart has been trained to its end by one worker in results"),
     ],

@@ -22,3 +22,31 @@ def test_the_live_view_counts_alarms_and_shows_the_latest():
     watch.progressed(cells[0].trial.id, 0.3, 300, ["a", "b"])  # nothing new
     console.print(watch)
     assert f"3 alarms, the latest: {cells[1].trial.name}, router collapsed" in console.export_text()
+
+
+def test_the_line_tells_failures_with_their_class():
+    cells = [Cell(trial=make(seed=seed)) for seed in range(4)]
+    watch = Watch(cells, SimpleNamespace(work=lambda cell: 1.0, slots=2), Console(), on_end=lambda trial_id: None)
+    ids = [cell.trial.id for cell in cells]
+    for trial_id in ids:
+        watch.started(trial_id)
+    watch.lost["infrastructure"] += 1  # and is begun again
+    watch.ended(ids[0], "done", 1.0)
+    watch.ended(ids[1], "oom", failure="oom")
+    watch.ended(ids[2], "failed", failure="bug")
+    said = watch.line()
+    assert said.startswith("1 done, 1 running, 0 left, 2 failed (1 bug, 1 oom), attempts lost: 1 infrastructure | ")
+
+
+def test_cells_that_share_a_gpu_take_a_part_of_its_slot_each():
+    cells = [Cell(trial=make(seed=seed)) for seed in range(4)]
+    watch = Watch(cells, SimpleNamespace(work=lambda cell: 1.0, slots=1), Console(), on_end=lambda trial_id: None)
+    watch.sizes = {cell.trial.id: 0.25 for cell in cells}
+    for trial_id in watch.cells:
+        watch.started(trial_id)
+    watch.began_at -= 10
+    watch.since = dict.fromkeys(watch.since, watch.began_at)
+    for trial_id in watch.cells:
+        watch.ended(trial_id, "done", 8.0)
+    assert 0.79 < watch.utilisation() <= 0.8
+    assert 10 <= watch.device_s() < 10.5

@@ -1,12 +1,16 @@
 """MLflow is a view of the records: it holds what they hold, once, however often it is mirrored."""
 
+import json
+import socket
 import sqlite3
 
 import pytest
 from mlflow import MlflowClient
 
 from parrots.measurement import Measurement
-from sweeps.tracking import Mirror, Store, artifacts, store_uri
+from parrots.record import path_of
+from sweeps import comparison
+from sweeps.tracking import Mirror, Store, artifacts, lean, parameters, store_uri
 
 from ..conftest import MOE
 from ..test_record import record
@@ -99,7 +103,7 @@ def test_a_sweep_is_one_run_with_its_report_as_artifact(tmp_path):
         Store(tmp_path).report("mine", "A title", {"memory": verdict}, folder)
     _, run = only_run(tmp_path, "parrots/sweeps")
     assert run.data.tags.items() >= {"sweep": "mine", "memory": "supported", "mlflow.note.content": "A title"}.items()
-    # where `parrots ui` serves it from, also after the results were moved; tests/system/test_browser.py fetches it
+    # where `parrots ui` serves it from, also after the results were moved; tests/browser/test_mlflow.py fetches it
     at = artifacts(tmp_path) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
     assert [file.name for file in at.iterdir()] == ["report.html"]
 
@@ -117,3 +121,77 @@ def test_a_run_names_its_data_and_the_weights_it_left_as_a_model_with_its_scores
     assert (model.name, model.tags["weights"]) == (trial.name, f"weights/{kept.name}")
     assert {metric.key: metric.value for metric in model.metrics} == {"exact_match": 0.5, "memory_bits": 123.0}
     assert run.data.tags["attempt"] == "1"
+
+
+def test_a_trial_that_failed_and_was_tried_again_keeps_its_run_and_doubles_no_step(trial, tmp_path):
+    path_of(trial.id, tmp_path).unlink()
+    record(trial, "failed", [], reason="RuntimeError: lost", sweep="mine").write(tmp_path)
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    _, lost = only_run(tmp_path)
+    assert (lost.info.status, lost.data.tags["attempt"], lost.data.tags["reason"]) == ("FAILED", "1", "RuntimeError: lost")
+    record(trial, measurements=[*CURVE, *SCORES], sweep="mine", attempt=2).write(tmp_path)
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    client, run = only_run(tmp_path)
+    assert run.info.run_id == lost.info.run_id
+    assert (run.info.status, run.data.tags["attempt"], run.data.tags["status"]) == ("FINISHED", "2", "done")
+    assert [p.step for p in client.get_metric_history(run.info.run_id, "loss")] == [m.step for m in CURVE]
+
+
+def test_every_field_and_every_count_is_a_parameter_and_numbers_are_numbers(trial):
+    (about, *_) = record(trial).table().to_pylist()
+    said = parameters(about)
+    assert {
+        "lr",
+        "weight_decay",
+        "warmup",
+        "n_kv_heads",
+        "n_entries",
+        "total_ffn",
+        "active_ffn",
+        "tokens",
+        "flops",
+    } <= said.keys()
+    text = {name for name, value in said.items() if not isinstance(value, (int, float))}
+    assert text == {name for name in text if not str(said[name]).replace(".", "").isdigit()}
+    assert (said["total_ffn"], said["n_experts"], said["tie_embeddings"]) == (trial.total.ffn, 4, 0)
+
+
+def test_a_deep_models_routers_are_one_curve_of_the_worst_layer():
+    layers = range(48)
+    curves = [(f"router_{what}_{layer}", float(layer), 10) for what in ("largest_share", "dead", "entropy") for layer in layers]
+    said = lean([("loss", 2.0, 10), *curves, ("exact_match", 0.5, 20)])
+    assert {name: value for name, value, _ in said} == {
+        "loss": 2.0,
+        "exact_match": 0.5,
+        "router_largest_share": 47.0,
+        "router_dead": 47.0,
+        "router_entropy": 0.0,
+    }
+
+
+def test_a_store_that_never_answers_holds_nobody_up(trial, tmp_path, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("sweeps.tracking.PATIENCE_S", 0.5)
+        problem = mirror(tmp_path, (trial.id, "mine"))
+    assert "has not answered for 0.5 s" in problem
+
+
+def test_many_runs_have_an_address_that_names_them_and_few_one_that_sets_the_page_up(make_trial, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "AT_ONCE", 2)
+    for seed in range(3):
+        record(make_trial(seed=seed, lr=1e-2 if seed else 1e-3), measurements=SCORES[:1], sweep="mine").write(tmp_path)
+    ids = [path.stem for path in (tmp_path / "records").iterdir()]
+    assert mirror(tmp_path, *((one, "few") for one in ids[:2]), *((one, "many") for one in ids)) == ""
+    store = Store(tmp_path)
+    (few,), (many,) = (store.compare_links(name, "http://x").values() for name in ("few", "many"))
+    assert "viewStateShareKey=parrots-few" in few
+    assert many.count("%22") == 2 * (len(ids) + 1)
+    told = json.loads(store.client.get_experiment_by_name("parrots/phonebook").tags["mlflow.sharedViewState.parrots-few"])
+    scatter = [
+        (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in told["compareRunCharts"] if chart["type"] == "SCATTER"
+    ]
+    assert scatter == [("N_total", "exact_match"), ("N_active", "exact_match")]
+    assert told["selectedColumns"][:3] == ["metrics.`exact_match`", "params.`N_total`", "params.`N_active`"]

@@ -1,0 +1,124 @@
+"""What a run needs of the nodes of a Ray cluster, each asked on the node itself."""
+
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
+
+
+def nodes(address: str, results: Path) -> Iterator[Check]:
+    """Every node of a Ray cluster: versions as here, results shared and writable, clocks together. `local` starts one here."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from sweeps.leaks import leaks
+
+    above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
+    host, _, port = address.partition(":")
+    if port.isdigit():
+        with socket.socket() as probe:  # Ray would try for minutes and then end this process
+            probe.settimeout(5)
+            if error := probe.connect_ex((host, int(port))):
+                yield unreached(address, os.strerror(error))
+                return
+    try:
+        ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        yield unreached(address, said)
+        return
+    try:
+        ask = ray.remote(num_cpus=0)(_look)
+        with mark(above) as seen:
+            for node in ray.nodes():
+                name = f"node {node['NodeManagerHostname']}"
+                if not node["Alive"]:
+                    yield Check(name, "not alive; its work goes on elsewhere", "note", "`ray status` says why")
+                    continue
+                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                began = time.time()
+                try:
+                    said = ray.get(ask.options(scheduling_strategy=where).remote(str(above), seen), timeout=120)
+                except (ray.exceptions.RayError, TimeoutError) as error:
+                    why = str(error).strip().splitlines()[-1][:200]
+                    yield Check(name, f"cannot run our code ({why})", "fails", "install this project and constraints.txt on it")
+                    continue
+                yield from _judged(name, said, (began + time.time()) / 2, (time.time() - began) / 2)
+        for line in sorted(leaks()):
+            yield Check("left over", line, "note", "of a run at work, or of one that was killed: then `ray down` and `ray up`")
+    finally:
+        ray.shutdown()
+
+
+def unreached(address: str, why: str) -> Check:
+    """A cluster that does not answer."""
+    remedy = "`ray up` brings it up; RAY_AUTH_MODE=token where it asks for the token"
+    return Check("Ray", f"not reached at {address} ({why})", "fails", remedy)
+
+
+@contextmanager
+def mark(folder: Path) -> Iterator[str]:
+    """The path of a file here that other machines see if they share the folder; empty where it cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".parrots-doctor-") as file:
+            yield file.name
+    except OSError:
+        yield ""
+
+
+def _look(above: str, seen: str) -> dict[str, Any]:
+    """On a node, by itself: versions, GPUs, its clock, its disk, why results cannot be written, whether they are shared."""
+    import pathlib
+    import platform
+    import shutil
+    import tempfile
+    import time
+
+    import torch
+
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            wrong = ""
+    except OSError as error:
+        wrong = error.strerror or str(error)
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "torch": torch.__version__,
+        "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        "time": time.time(),
+        "wrong": wrong,
+        "at": above,
+        "shared": not seen or pathlib.Path(seen).exists(),
+        "free": shutil.disk_usage(tempfile.gettempdir()).free,
+    }
+
+
+def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Iterator[Check]:
+    """What a node told, beside this one. within: seconds by which its time may be off for the way it took."""
+    import torch
+
+    here = {"python": ".".join(map(str, sys.version_info[:2])), "torch": torch.__version__}
+    other = [f"{part} {said[part]}, here {here[part]}" for part in here if said[part] != here[part]]
+    skew_s = said["time"] - now
+    if other:
+        yield Check(name, "; ".join(other), "fails", "install from the same constraints.txt on every node")
+    if said["wrong"]:
+        remedy = "results have to be on storage that all share"
+        yield Check(name, f"cannot write to {said['at']} ({said['wrong']})", "fails", remedy)
+    elif not said["shared"]:
+        remedy = "mount the same storage there, or name it with --results"
+        yield Check(name, f"{said['at']} is another folder there than here", "fails", remedy)
+    if said["free"] < SCARCE:
+        yield Check(name, f"{said['free'] / GIB:.1f} GiB free for Ray's files", "fails", "free some, or give it a larger disk")
+    if abs(skew_s) > SKEW_S + within:
+        yield Check(name, f"its clock is {skew_s:+.0f} s from this one", "fails", "synchronise the clocks (chrony, ntpd)")
+    else:
+        gpus = f", {len(said['gpus'])} x {said['gpus'][0]}" if said["gpus"] else ""
+        yield Check(name, f"python {said['python']}, torch {said['torch']}{gpus}, clock within {abs(skew_s) + within:.1f} s")

@@ -1,0 +1,91 @@
+"""The runs of an MLflow store as one table, which `analysis.load` reads: a row a run, its parameters, its last metrics.
+
+For those who keep their runs in MLflow. MLflow has no standard errors and no counts, so a table of ours says less than
+the records do.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parrots.atomic import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATES = {"FINISHED": "done", "FAILED": "failed", "KILLED": "stopped"}
+UNFINISHED = "missing"
+APART = ("lr", "seed", "workers")
+"""Parameters in which two runs may differ and still be of one configuration."""
+
+
+def table(uri: str, experiments: Sequence[str] = ()) -> "pd.DataFrame":
+    """Every run of these experiments, or of all but those of sweeps; ValueError names an experiment that is not there."""
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from sweeps.tracking import SWEEPS
+
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        there = {one.name: one.experiment_id for one in client.search_experiments()}
+    except MlflowException as error:
+        raise ValueError(f"{uri}: {str(error).splitlines()[0]}") from error
+    for name in experiments:
+        if name not in there:
+            raise ValueError(f"no experiment {name!r} in {uri}; there are {', '.join(sorted(there))}")
+    wanted = experiments or [name for name in there if name != SWEEPS]
+    rows = [row(run, name) for name in wanted for run in _runs(client, there[name])]
+    if not rows:
+        raise ValueError(f"no runs in {', '.join(wanted) or 'any experiment'} of {uri}")
+    return pd.DataFrame(rows)
+
+
+def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def row(run: Any, experiment: str) -> dict[str, Any]:
+    """One run: what it is, its parameters as numbers where they are, its metrics' last values."""
+    params = {key: _number(value) for key, value in run.data.params.items()}
+    tags, state = run.data.tags, STATES.get(run.info.status, UNFINISHED)
+    about = {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "task": experiment.removeprefix("parrots/"),
+        "status": tags.get("status", state),
+        "reason": "" if state == "done" else f"MLflow says {run.info.status.lower()}",
+        **{name: tags[name] for name in ("trial_id", "sweep") if name in tags},
+        "configuration": json.dumps({key: value for key, value in sorted(params.items()) if key not in APART}),
+    }
+    return about | params | {key: value for key, value in run.data.metrics.items() if key not in about and key not in params}
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def write(frame: "pd.DataFrame", path: Path) -> None:
+    """As CSV, TSV, Parquet or JSONL, by the file's ending."""
+    writers = {
+        ".csv": lambda sink: frame.to_csv(sink, index=False),
+        ".tsv": lambda sink: frame.to_csv(sink, index=False, sep="\t"),
+        ".parquet": lambda sink: frame.to_parquet(sink, index=False),
+        ".jsonl": lambda sink: frame.to_json(sink, orient="records", lines=True),
+    }
+    if path.suffix.lower() not in writers:
+        raise ValueError(f"{path}: {path.suffix or 'a name without an ending'} is not written; {', '.join(writers)} are")
+    with atomic(path) as sink:
+        writers[path.suffix.lower()](sink)

@@ -1,0 +1,92 @@
+"""Secrets are in no log, no record, no manifest, no report and no exception."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parrots import keys
+from sweeps import run_manifest
+from sweeps.cli import cli, main
+from sweeps.guard import LOOPBACK
+from sweeps.notify import Teller
+
+from ..conftest import make
+from ..test_record import record
+
+SECRET = "hunter2-0123456789"
+
+
+def test_a_command_line_is_remembered_without_its_addresses():
+    words = ["parrots", "run", "s.py", "--notify", f"slack://{SECRET}", f"--notify=json://u:{SECRET}@h", "--where", "lr < 1"]
+    told = run_manifest.told(words)
+    assert SECRET not in " ".join(told)
+    assert told == ["parrots", "run", "s.py", "--notify", "***", "--notify=***", "--where", "lr < 1"]
+
+
+def test_an_address_that_is_wrong_is_not_shown():
+    with pytest.raises(ValueError, match=r"\*\*\*") as error:
+        Teller("mine", [f"unknown://{SECRET}@host"])
+    assert SECRET not in str(error.value)
+
+
+def test_what_a_run_leaves_has_no_secret_of_its_environment(tmp_path):
+    """A whole run, with secrets where they are given: everything below its folder and all that it says."""
+    document = tmp_path / "mine.py"
+    document.write_text(
+        '"""Mine."""\nfrom sweeps.spec import Sweep, grid, union\n'
+        f"def sweep(scale):\n    return Sweep(cells=union(grid({make().model_dump()!r}, {{}})))\n"
+    )
+    results = tmp_path / "results"
+    given = {"PARROTS_NOTIFY": f"json://user:{SECRET}@127.0.0.1:9/", "MLFLOW_TRACKING_PASSWORD": SECRET}
+    given |= {"MLFLOW_TRACKING_USERNAME": "admin", "RAY_AUTH_TOKEN": SECRET * 2, "RAY_AUTH_MODE": "token"}
+    command = [sys.executable, "-m", "sweeps.cli", "run", str(document), "--results", str(results), "--slots", "1"]
+    done = subprocess.run(command, env=os.environ | given, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    key = str(keys.secret("checkpoint")).encode()
+    left = [path for path in results.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(left) > 10
+    for path in left:
+        content = path.read_bytes()
+        assert SECRET.encode() not in content, path
+        assert key not in content, path
+
+
+def test_a_traceback_of_ours_shows_stars():
+    secret = keys.Secret(SECRET)
+    assert SECRET not in repr({"password": secret})
+    assert SECRET not in repr((secret, [secret]))
+
+
+def test_the_ui_listens_on_the_loopback_address_alone(tmp_path, monkeypatch):
+    """What it is started with; that MLflow obeys is in test_mlflow.py."""
+    record(make()).write(tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        store.execute("CREATE TABLE experiments (name)")
+    monkeypatch.setattr("sweeps.tracking.Store", lambda results: None)
+    monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
+    started: list[tuple] = []
+    assert main(["ui", "--results", str(tmp_path), "--port", "5999"]) == 0
+    ((_, command, environment),) = started
+    assert command[command.index("--host") + 1] == LOOPBACK
+    assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5999,localhost:5999"
+    assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert not any("--host" in option.opts for option in cli.commands["ui"].params)
+
+
+def test_final_weights_are_safetensors(tmp_path):
+    """Which hold numbers and nothing else; a pickle under that name is none."""
+    from parrots.training import weights
+
+    trial, path = make(), tmp_path / "x.safetensors"
+    path.write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(Exception, match=r"(?i)header"):
+        weights.load(trial, path)
+    assert not Path("owned").exists()
+    path.write_bytes(b"another file")
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        weights.load(trial, path, "0" * 64)

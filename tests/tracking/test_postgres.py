@@ -1,0 +1,106 @@
+"""MLflow for a team: Debian's PostgreSQL behind `parrots mlflow serve`, and sixteen writers at once."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from parrots import keys
+from parrots.measurement import Measurement
+from sweeps.tracking import Store
+
+from ..conftest import make
+from ..test_record import record
+
+BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+pytestmark = pytest.mark.skipif(BIN is None, reason="no PostgreSQL here (Debian: postgresql)")
+WRITERS, EACH, POINTS = 16, 3, 100
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def database():
+    """The address of an empty database of a PostgreSQL that is this test's own; it refuses to run as root."""
+    user = "postgres" if os.getuid() == 0 else ""
+    as_user = ["runuser", "-u", user, "--"] if user else []
+    folder, port = Path(tempfile.mkdtemp(prefix="parrots-postgres-")), free_port()
+    (folder / "password").write_text("of-a-test\n")
+    if user:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, user)
+    data = folder / "data"
+    common = {"check": True, "capture_output": True, "cwd": folder, "timeout": 120}
+    initdb = [BIN / "initdb", "-D", data, "-U", "mlflow", "--auth", "scram-sha-256", "--pwfile", folder / "password"]
+    subprocess.run([*as_user, *initdb, "--no-sync"], **common)
+    listening = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
+    start = [BIN / "pg_ctl", "-D", data, "-w", "-t", "100", "-l", folder / "log", "-o", listening, "start"]
+    subprocess.run([*as_user, *start], **common | {"capture_output": False, "stdout": subprocess.DEVNULL})
+    try:
+        env = os.environ | {"PGPASSWORD": "of-a-test"}
+        subprocess.run([BIN / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow"], env=env, **common)
+        yield f"postgresql+psycopg2://mlflow:of-a-test@127.0.0.1:{port}/mlflow"
+    finally:
+        subprocess.run([*as_user, BIN / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **common)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server(database, tmp_path, monkeypatch):
+    """`parrots mlflow serve` over that database; clients find it and the password where it says."""
+    port = free_port()
+    command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(tmp_path / "team")]
+    with (tmp_path / "log").open("w") as log:
+        env = os.environ | {"MLFLOW_BACKEND_STORE_URI": database}
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        end = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.3)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", str(keys.secret("mlflow-password")))
+        yield tmp_path / "log"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_sixteen_writers_at_once_lose_nothing_and_double_nothing(server, tmp_path):
+    trials = [make(seed=seed) for seed in range(WRITERS * EACH)]
+    for trial in trials:
+        curve = [Measurement("loss", step, trial.seed + 1 / step, 0.1, 5) for step in range(1, POINTS + 1)]
+        record(trial, measurements=curve).write(tmp_path)
+
+    def write(writer: int) -> None:
+        store = Store(tmp_path)
+        for _ in range(2):  # the second time adds nothing
+            for trial in trials[writer::WRITERS]:
+                store.mirror(trial.id, f"sweep{writer}")
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        list(writers.map(write, range(WRITERS)))
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    runs = client.search_runs([client.get_experiment_by_name("parrots/phonebook").experiment_id], max_results=1000)
+    assert sorted(int(run.data.params["seed"]) for run in runs) == list(range(len(trials)))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        seed = int(run.data.params["seed"])
+        points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, "loss"))
+        assert points == [(step, seed + 1 / step) for step in range(1, POINTS + 1)]
+    assert "of-a-test" not in server.read_text()
