@@ -39,7 +39,7 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
             if metric in runs and runs[metric].notna().any():
                 row[metric] = runs[metric].mean()
                 row[f"{metric} range"] = f"{number(runs[metric].min())} to {number(runs[metric].max())}"
-                if (ceiling := CEILINGS.get(metric)) in runs and runs[ceiling].notna().any():
+                if (ceiling := CEILINGS.get(metric, "")) in runs and runs[ceiling].notna().any():
                     row[ceiling] = runs[ceiling].mean()
         table.append(row)
     return pd.DataFrame(table).dropna(axis=1, how="all")
