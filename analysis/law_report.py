@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import STYLE
 from analysis.formula import FROM_SCALE, TO_SCALE
+from analysis.picture import STYLE
 from analysis.regression import Fit, predicted
 from parrots.atomic import atomic
 

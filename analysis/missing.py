@@ -1,6 +1,6 @@
 """What is missing for no fault of the model's, at its worst and at its best: what a verdict would be at either.
 
-Out of memory, infrastructure and bugs leave a hole, not a zero (docs of a record say which). A configuration of which every
+Out of memory, infrastructure and bugs leave a hole, not a zero (a record says which). A configuration of which every
 trial diverged is missing too, and not at random. A verdict that the holes could turn over says so.
 """
 
@@ -25,8 +25,8 @@ def lost(frame: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     at = frame["configuration"].map(rates)
     hole = frame["status"].isin(LOST) & (at.isna() | (frame["lr"] == at) | frame["lr"].isna())
     hole |= (frame["status"] == "diverged") & ~frame["configuration"].isin(chosen["configuration"])
-    seeds = list(zip(chosen["configuration"], chosen["seed"], strict=True))
-    there = pd.Series([pair in set(seeds) for pair in zip(frame["configuration"], frame["seed"], strict=True)], frame.index)
+    seeds = set(zip(chosen["configuration"], chosen["seed"], strict=True))
+    there = pd.Series([pair in seeds for pair in zip(frame["configuration"], frame["seed"], strict=True)], frame.index)
     return frame[hole & ~there].drop_duplicates(["configuration", "seed"])
 
 

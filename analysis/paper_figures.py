@@ -169,10 +169,10 @@ def ours(picture: Picture, panel: Axes, runs: pd.DataFrame, x: str, y: str, form
         picture.line(panel, grid, middle, "fit", color="#555555", linewidth=1.2, zorder=1)
         picture.band(panel, grid, low, high, "fit, 95 %", color="#999999", alpha=0.2, zorder=0)
     try:
-        said = f"MoE less dense at equal {at}: {offset(some, y, form, at).distance:.3f}"
+        said = f"MoE less dense, equal {at}: {offset(some, y, form, at).distance:.3f}"
     except ValueError:  # one kind alone, or too few of them
         said = ""
-    panel.set_title(said, loc="left", fontsize=9)
+    panel.set_title(said, loc="left", fontsize=8.5)
     sparse_ticks(panel)
 
 

@@ -39,7 +39,9 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "parrots",
     "figure.constrained_layout.use": True,
+    "figure.max_open_warning": 0,  # a report draws all of its figures before it writes them
 }
+NARROWEST = 640  # pixels of a figure on a page; on a phone it is scrolled
 SVG = "http://www.w3.org/2000/svg"
 COLUMNS = ["figure", "panel", "series", "x_axis", "y_axis", "x", "y", "low", "high", "trial_id", "about"]
 ET.register_namespace("", SVG)
@@ -143,6 +145,9 @@ class Picture:
             titles = self._titles.get(group.get("id", ""))
             if titles is not None:
                 _entitle(group, titles)
+        natural = 96 * self.figure.get_figwidth()  # pixels; a page shrinks it no further than can be read
+        low, high = (max(NARROWEST, round(share * natural)) for share in (0.85, 1.15))
+        root.set("style", f"min-width: {low}px; max-width: {high}px")
         return ET.tostring(root, encoding="unicode")
 
     def save(self, folder: Path) -> str:

@@ -130,7 +130,8 @@ def axes(frame: pd.DataFrame, metric: str, form: str) -> Axes:
 
 def candidates(frame: pd.DataFrame) -> tuple[list[Candidate], dict[str, str]]:
     """The predictors that these runs vary, and why the others are not among them."""
-    tried, absent = [], {}
+    tried: list[Candidate] = []
+    absent: dict[str, str] = {}
     for name, columns in PREDICTORS.items():
         taken = [next((one for one in some if one in frame), "") for some in columns]
         if not all(taken):

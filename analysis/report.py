@@ -129,6 +129,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
     view = {
         "name": asked.name,
         "title": asked.title,
+        "what": "Sweep" if asked.table is None else "Table",
         "command": asked.command,
         "summary": summary(asked, frame, chosen, decisions),
         "decisions": [

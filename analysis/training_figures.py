@@ -112,6 +112,9 @@ def basins(frame: pd.DataFrame, chosen: pd.DataFrame) -> Picture:
                 at = rate.iloc[0]
                 mark = pd.DataFrame({"lr": [at], loss: [mean[at]], "about": f"{about}: chose {at:g}, loss {mean[at]:.4g}"})
                 picture.points(panel, mark, "lr", loss, f"{about}, chosen", s=40, zorder=3, **look)
+        for kind in sorted(set(runs["kind"]), reverse=True):
+            panel.plot([], [], STROKES[kind], label=kind, **LOOKS[kind])
+        panel.legend()
         panel.set_xscale("log")
         panel.set_title(task, loc="left")
         panel.set_xlabel("learning rate")

@@ -37,7 +37,7 @@ def compare(
     beside dense models at equal size.
     """
     from analysis.predictors import axes
-    from analysis.runs import no_column
+    from analysis.runs import check_units, no_column
     from analysis.table import with_best_lr
 
     frame, _ = runs_of(source, columns, where, results)
@@ -47,6 +47,7 @@ def compare(
     chosen = chosen[chosen[metric].notna()]
     if chosen.empty:
         raise ValueError(f"--metric {metric}: no finished run has a value of it")
+    check_units(chosen, [metric])
     if chosen["task"].nunique() > 1:
         tasks = ", ".join(map(str, chosen["task"].unique()))
         raise ValueError(f"{metric} is of several tasks, {tasks}; take one with --filter 'task == \"NAME\"'")
@@ -117,8 +118,8 @@ def _print(found: "Axes", metric: str, form: str) -> None:
     out.print(found.worth)
     if found.tied:
         out.print(f"undecided: {found.tied}")
-    for at, one in found.offsets.items():
-        out.print(f"MoE less dense at equal {at}: {one}")
+    for at, distance in found.offsets.items():
+        out.print(f"MoE less dense at equal {at}: {distance}")
     for at, why in found.apart.items():
         out.print(f"MoE beside dense at equal {at}: {why}")
 

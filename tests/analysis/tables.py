@@ -18,7 +18,7 @@ def language_models(seeds: int = 1, noise: float = 0.02) -> pd.DataFrame:
             total, active = attention + ffn * experts, attention + ffn * min(experts, 2)
             shape = {"model": f"d{d}-E{experts}", "N_total": total, "N_active": active, "width": d, "depth": 20, "seed": seed}
             run = {**shape, "E": experts, "k": min(experts, 2), "tokens": 6.3e10}
-            run["validation_loss"] = 1.8 + 400 * (0.6 * active + 0.4 * total) ** -0.33
+            run["validation_loss"] = 1.8 + 400 * (0.95 * active + 0.05 * total) ** -0.33
             for metric, size in (("TriviaQA", total), ("nq_open", total), ("ARC-Challenge", active), ("gsm8k", active)):
                 odds = np.log10(size / 3e7) * 2 + draw.normal(0, noise)
                 run[metric] = 1 / (1 + np.exp(-odds))

@@ -41,6 +41,8 @@ def test_chinchilla_from_the_command_line(capsys):
 def test_clark_from_the_command_line(capsys):
     mapped = [part for name, column in CLARKS.items() for part in ("--map", f"{name}={column}")]
     said = numbers(capsys, CLARK, "--form", "clark", *mapped, "--filter", LAST, "--resamples", 100)
+    unmapped = numbers(capsys, CLARK, "--form", "clark", "--filter", LAST, "--intervals", "none")  # the curves' own names
+    assert unmapped["parameters"] == said["parameters"]
     assert said["parameters"]["b"] == pytest.approx(-0.123, rel=0.05)
     assert said["rmse"] <= 0.0035
 
