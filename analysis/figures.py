@@ -79,8 +79,14 @@ def caption(claim: Claim, runs: pd.DataFrame) -> str:
     return (
         f"{claim.task}: {what} against total and active parameters ({counted(runs)})"
         f"{'' if claim.threshold else ' and perplexity'}. "
-        "A small mark is a run, a large one the mean over seeds; the line is the fit with its 95 % bootstrap band."
+        "A small mark is a run, a large one the mean over seeds"
+        f"{'; the line is the fit with its 95 % bootstrap band' if has_line(claim) else ''}."
     )
+
+
+def has_line(claim: Claim) -> bool:
+    """Whether a claim is about sizes. A contrast is about pairs, which may have one size: a line through them says nothing."""
+    return claim.kind != "contrast"
 
 
 def counted(runs: pd.DataFrame) -> str:
@@ -105,7 +111,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
         if claim.form == "power":
             panel.set_yscale("log")
         ceiling(picture, panel, runs, size, claim.metric)
-        if size != "perplexity" and found and runs["configuration"].nunique() >= FEWEST:
+        if has_line(claim) and size != "perplexity" and found and runs["configuration"].nunique() >= FEWEST:
             fitted(picture, panel, runs, claim, size)
         if found and found.errors and size in found.errors:
             panel.set_title(f"left-out error {found.errors[size]:.3f}", loc="left", fontsize=10)

@@ -34,7 +34,7 @@ CLAIMS = (
     ),
     Contrast(
         name="book",
-        statement="four layers hold as much of a book as one of four times the FFN width, within 0.1 in log10",
+        statement="four layers hold as much of a book as one of as many parameters, within 0.1 in log10",
         task="phonebook",
         metric="memory_bits",
         form="power",

@@ -3,7 +3,7 @@ import re
 import pandas as pd
 import pytest
 
-from analysis.claims import Predicts, Threshold
+from analysis.claims import Contrast, Predicts, Threshold
 from analysis.report import Asked, write
 from analysis.report_tables import number
 from parrots.measurement import Measurement
@@ -169,3 +169,30 @@ def test_a_tie_ceiling_stands_beside_the_score_in_the_table_and_in_the_figure(ma
     assert page.count("| 0.812 |") == 4
     drawn = pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv").query("series == 'tie_ceiling'")
     assert set(drawn["y"]) == {0.8125}
+
+
+def test_no_line_is_drawn_through_the_sizes_of_a_contrast(make_trial, tmp_path):
+    """Routers share a size but for their own matrix: a slope in it would be noise, told as a law."""
+    claim = Contrast(
+        name="hash",
+        statement="hash is like top_k",
+        task="phonebook",
+        metric="memory_bits",
+        form="power",
+        field="model.ffn.router",
+        value="hash",
+        other="top_k",
+        matched=("seed",),
+        side="equal",
+        margin=0.1,
+    )
+    ids = []
+    for router, bits in (("top_k", 900.0), ("hash", 1000.0), ("random", 800.0)):
+        for seed in (0, 1, 2):
+            trial = make_trial({**MOE, "router": router}, seed=seed)
+            measured = [Measurement("loss", 20, 1.0, 0.1, 5), Measurement("memory_bits", 20, bits + seed, 1.0, 60)]
+            record(trial, measurements=measured).write(tmp_path)
+            ids.append(trial.id)
+    page = write([Asked("mine", "t", [claim], ids, "c")], tmp_path).html.with_name("report.md").read_text()
+    assert "the line is the fit" not in page
+    assert "fit" not in set(pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv")["series"])
