@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # tests that start servers, browsers, hosts or whole sweeps, and kill some of them
-SYSTEM := tests/system tests/browser tests/chaos tests/e2e tests/security/test_mlflow.py tests/security/test_ray.py \
-	tests/tracking/test_postgres.py
+SYSTEM := tests/system tests/browser tests/chaos tests/e2e tests/tracking/test_postgres.py \
+	$(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
 
 .PHONY: quickstart test test-system slow lint audit venv clean
 
@@ -30,7 +30,7 @@ test-system: venv
 	$(BIN)/pytest $(SYSTEM) -rs
 
 slow: venv
-	$(BIN)/pytest tests/slow -rs
+	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs
 
 lint: venv
 	$(BIN)/ruff check .

@@ -31,7 +31,9 @@ def by_configuration(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFr
     for _, runs in chosen.groupby("configuration", sort=False):
         first = runs.iloc[0]
         row = {k: first[k] for k in ("task", "label", "kind", "d_model", "d_ff", "n_experts", "N_total", "N_active", "lr")}
-        row |= {field: field_of(json.loads(first["declared"])["task"], field) for field in varied.get(first["task"], ())}
+        declared = json.loads(first["declared"]) if varied else {}
+        for field in varied.get(first["task"], ()):
+            row[field.rpartition(".")[2]] = "" if (value := field_of(declared, field)) is None else value
         row["seeds"] = len(runs)
         for metric in dict.fromkeys(c.measured for c in claims):
             if metric in runs and runs[metric].notna().any():
@@ -92,9 +94,14 @@ def with_books(chosen: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def varying(runs: pd.DataFrame) -> list[str]:
-    """The fields of their task in which these runs differ."""
-    said = [json.loads(text)["task"] for text in runs["declared"].unique()]
-    return [field for field in said[0] if len({json.dumps(one.get(field)) for one in said}) > 1]
+    """The fields of their task in which these runs differ, and those of their models that no column of every table shows."""
+    said = [json.loads(text) for text in runs["declared"].unique()]
+    fields = [*(f"task.{field}" for field in said[0]["task"]), "model.n_layers"]
+    differ = [field for field in fields if len({json.dumps(field_of(one, field)) for one in said}) > 1]
+    for field in ("model.ffn.top_k", "model.ffn.router"):  # dense models have none
+        if len({field_of(one, field) for one in said} - {None}) > 1:
+            differ.append(field)
+    return differ
 
 
 def edges(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:

@@ -16,11 +16,11 @@ from parrots.record import STATUSES, evaluations_of, path_of, read
 from parrots.spec import Trial
 
 CURVE = "loss"  # measured along the way, as are the gradients' norm and the state of the routers; all else at the last step
+CEILINGS = {"exact_match": "tie_ceiling"}
+"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
 CURVES = ["trial_id", "metric", "step", "value"]
 CHOOSERS = {"validation_loss": "validation loss", CURVE: "final training loss"}
 """What chooses a learning rate: the first of these that was measured, at its lowest."""
-CEILINGS = {"exact_match": "tie_ceiling"}
-"""What somebody who finds every answer and guesses which is meant would score, where a task measures it beside a score."""
 KEPT = ["sweep", "name", "task", "seed", "N_total", "N_active", "tokens", "flops", "status", "reason", "attempt", "workers"]
 KEPT += ["started", "wall_s", "train_s", "commit", "versions", "hardware"]
 
@@ -53,6 +53,9 @@ def trials(rows: pd.DataFrame) -> pd.DataFrame:
     frame["status"] = pd.Categorical(frame["status"], categories=list(STATUSES))
     declared = pd.DataFrame({i: _declared(i, text) for i, text in about["trial"].items()}).T
     frame = frame.join(declared.infer_objects())
+    for _, some in frame.groupby("task") if len(frame) else ():
+        if some["n_layers"].nunique() > 1:
+            frame.loc[some.index, "label"] = some["label"] + "-L" + some["n_layers"].astype(str)
     last = rows.dropna(subset="metric").sort_values("step").groupby(["trial_id", "metric"]).last()
     measured: dict[str, pd.Series] = {}
     for metric in last.index.unique("metric"):
@@ -75,7 +78,7 @@ def _declared(trial_id: str, text: str) -> dict[str, Any]:
     return {
         "configuration": json.dumps(said, sort_keys=True),
         "declared": text,
-        "label": model.name,
+        "label": model.name if (router := getattr(model.ffn, "router", "top_k")) == "top_k" else f"{model.name}-{router}",
         "kind": "MoE" if model.n_experts > 1 else "dense",
         "d_model": model.d_model,
         "n_layers": model.n_layers,

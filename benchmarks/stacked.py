@@ -21,7 +21,7 @@ from parrots.spec import Trial
 from parrots.tasks.store import load
 from parrots.training import stacked, trainer
 from parrots.training.batches import shares
-from parrots.training.optim import adamw
+from parrots.training.optim import adamw, descend
 from parrots.training.parallel import prepare
 
 SMALL = [(32, 1, 4), (32, 8, 4), (128, 1, 4), (128, 8, 4), (32, 1, 32), (32, 8, 32)]  # width, experts, examples a step
@@ -51,9 +51,7 @@ def alone(trial: Trial, place: Placement) -> Callable[[], None]:
 
     def step() -> None:
         trainer.gradients(network, next(stream), trial.training.batch_size, trial, place)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), trial.training.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        descend(optimizer, trial.training.clip_norm)
 
     return step
 

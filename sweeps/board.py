@@ -45,6 +45,8 @@ class Board:
         self.revision = 0
         self.loading = True
         self.running = False
+        self.problem = ""
+        """Why the folder could not be read the last time, in a line, or nothing."""
         for name in self.names:
             load(name, results)
         if not ledger.sweeps(results) and not ledger.read(results).done:
@@ -85,6 +87,7 @@ class Board:
             "revision": upto,
             "more": more,
             "running": self.running,
+            "problem": self.problem,
             "n": len(some),
             "columns": columns([r for _, r in some]),
         }
@@ -130,7 +133,7 @@ class Board:
             about["sweep"] = ", ".join(sorted(seen.listed))
         if seen.progress:
             at = json.loads(seen.progress)
-            about |= {"state": "running", "progress": at["step"] / at["steps"], "reason": "; ".join(at["alarms"])}
+            about |= {"state": "running", "progress": at["step"] / at["steps"], "reason": "; ".join(at["alarms"] or ())}
             row["score"]["loss"] = (at["loss"], float("nan"), None)
         return row
 

@@ -41,7 +41,11 @@ class Server(ThreadingHTTPServer):
 
     def _look(self) -> None:
         while True:
-            self.board.refresh()
+            try:
+                self.board.refresh()
+                self.board.problem = ""
+            except (OSError, ValueError) as error:  # a file that went while it was looked at, say; the next look is soon
+                self.board.problem = str(error).partition("\n")[0]
             if self.over.wait(LOOK_EVERY_S):
                 return
 

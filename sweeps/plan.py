@@ -11,7 +11,6 @@ from pathlib import Path
 from parrots.spec import Trial
 from sweeps import calibration, ledger
 from sweeps.devices import here
-from sweeps.lanes import lane_of
 from sweeps.ledger import Ledger
 from sweeps.search import Capacity, Reached, reached_in
 from sweeps.spec import Cell, Sweep
@@ -74,7 +73,7 @@ def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_
     for cell in cells:
         alone = timer(cell.trial)
         alone = math.nan if alone is None else CELL_START_S + alone
-        expected[cell.trial.id] = alone if lane_of(cell, scale) == "packed" else GROUP_START_S + alone / cell.workers
+        expected[cell.trial.id] = alone if cell.workers == 1 else GROUP_START_S + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)
 
 
@@ -82,7 +81,7 @@ def plan_of(found: Sweep, results: Path, slots: int, timer: Timer | None = None)
     """The plan of a sweep beside what a results folder holds; on this machine unless a timer is given."""
     search, timer = found.search, timer or timer_here(results)
     more = search_s(search, reached_in(results, search), timer) if search else 0.0
-    return plan(found.asked(results), ledger.read(results), slots, timer, more, found.scale)
+    return plan(found.asked(results), ledger.read(results), slots, timer, more)
 
 
 def search_s(search: Capacity, reached: Reached, timer: Timer) -> float:

@@ -121,16 +121,22 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
 
 
 def start(cpus: int) -> None:
-    """Start Ray here, or join the cluster that RAY_ADDRESS names."""
+    """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError where that fails, as on a machine under load."""
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
-        ray.init(**common, runtime_env={"env_vars": WORKER_ENV})
+        common |= {"runtime_env": {"env_vars": WORKER_ENV}}
     else:
         if os.environ.get("RAY_AUTH_MODE", "token") == "token":
             token.ensure()
         os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
-        here = {"address": "local", "include_dashboard": False}
-        ray.init(**here, num_cpus=cpus, resources={DRIVER: 1000}, object_store_memory=OBJECT_STORE_BYTES, **common)
+        common |= {"address": "local", "include_dashboard": False, "num_cpus": cpus, "resources": {DRIVER: 1000}}
+        common |= {"object_store_memory": OBJECT_STORE_BYTES}
+    try:
+        ray.init(**common)
+    except Exception as error:  # Ray raises bare ones here
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        where = f"the cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} was not joined" if joined() else "Ray did not start"
+        raise ValueError(f"{where}: {said}; its logs are below /tmp/ray/session_latest/logs") from error
 
 
 def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: Watch, how: How) -> tune.Tuner:
@@ -145,6 +151,8 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"]) for cell in lane}
     watch.sizes |= {trial_id: workers / number for trial_id, number in parts.items()}
     at_once = slots * max(parts.values()) // workers
+    # An actor is kept for the next trial only if one waits for resources, so as many wait where resources alone set the limit.
+    ahead = 2 if packed and at_once >= int(has["GPU"] * max(parts.values()) or has["CPU"]) else 1
     everyone = [cell for cell in sweep.cells if (cell.workers, lane_of(cell, sweep.scale)) == (workers, kind)]
     lane, stacks = side_by_side(lane, everyone, results, how, at_once)
     mates = {trial_id for stack in stacks.values() for trial_id in stack}
@@ -169,7 +177,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         param_space=space,
         tune_config=tune.TuneConfig(
             reuse_actors=packed,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=at_once * ahead,
             scheduler=halving() if how.early_stop else None,
             trial_name_creator=lambda trial: trial.config["trial_id"],
             trial_dirname_creator=lambda trial: trial.config["trial_id"],

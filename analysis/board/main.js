@@ -74,7 +74,7 @@ function draw() {
   drawLegend();
   parallel.draw();
   for (const one of scatters) one.draw();
-  table.draw();
+  if (!table.pressed) table.draw();
 }
 
 function drawOver() {
@@ -195,7 +195,7 @@ function received(reply) {
   }
   const live = byId("live");
   live.classList.toggle("going", data.running && ABOUT.live);
-  live.textContent = !ABOUT.live ? "as it was when it was written" : data.loading && !data.n ? "reading records" : data.running ? "a run is at work" : data.n ? "nothing is running" : "no trials yet";
+  live.textContent = reply.problem ? reply.problem : !ABOUT.live ? "as it was when it was written" : data.loading && !data.n ? "reading records" : data.running ? "a run is at work" : data.n ? "nothing is running" : "no trials yet";
 }
 
 async function follow() {
@@ -214,11 +214,10 @@ async function follow() {
   }
 }
 
-// Tell who measures that trials have been painted, the first time.
+// Tell who measures when the first and when all trials have been painted.
 function drawn() {
-  if (data.n && !performance.getEntriesByName("trials-painted").length)
-    requestAnimationFrame(() => setTimeout(() => performance.mark("trials-painted")));
-  document.body.dataset.trials = data.n;
+  for (const [name, now] of [["trials-painted", data.n > 0], ["all-painted", data.n > 0 && !data.loading]])
+    if (now && !performance.getEntriesByName(name).length) requestAnimationFrame(() => setTimeout(() => performance.mark(name)));
 }
 
 function saveCsv() {
@@ -262,7 +261,12 @@ document.addEventListener("pointerdown", event => {
   for (const one of document.querySelectorAll("details[open]")) if (!one.contains(event.target)) one.open = false;
 });
 document.addEventListener("scroll", () => { byId("tip").hidden = true; }, { passive: true, capture: true });
-new ResizeObserver(() => data.n && later()).observe(document.querySelector("main"));
+let size = "";
+new ResizeObserver(([{ contentRect: { width } }]) => {
+  const now = `${width} ${innerHeight}`;
+  if (data.n && size && size !== now) later();
+  size = now;
+}).observe(document.querySelector("main"));
 DARK.addEventListener("change", () => data.n && draw());
 recall();
 byId("title").title = ABOUT.sweeps.map(s => s.title).join("\n");

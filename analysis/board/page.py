@@ -8,10 +8,10 @@ import base64
 import hashlib
 import json
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 SCRIPTS = ("data.js", "filter.js", "scale.js", "parallel.js", "scatter.js", "table.js", "trial.js", "main.js")
 
@@ -19,9 +19,7 @@ SCRIPTS = ("data.js", "filter.js", "scale.js", "parallel.js", "scatter.js", "tab
 @cache
 def part(*names: str) -> str:
     """The text of files of this folder, one after another."""
-    loader = PackageLoader("analysis", "board")
-    environment = Environment(loader=loader, autoescape=False)  # our own files, and no templates
-    return "\n".join(loader.get_source(environment, name)[0] for name in names)
+    return "\n".join(files("analysis.board").joinpath(name).read_text() for name in names)
 
 
 def script() -> str:
@@ -47,9 +45,9 @@ def page(about: dict[str, Any], rows: dict[str, Any] | None = None) -> str:
     view = {
         "title": about["title"],
         "policy": policy(),
-        "style": Markup(part("look.css")),
-        "script": Markup(script()),
-        "data": Markup(embedded({"about": about, "rows": rows})),
+        "style": part("look.css"),
+        "script": script(),
+        "data": embedded({"about": about, "rows": rows}),
     }
     return environment.get_template("page.html.jinja").render(**view)
 

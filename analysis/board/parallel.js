@@ -4,15 +4,16 @@ const parallel = { box: document.querySelector("#parallel .plot"), top: 46, foot
 const PER_PATH = 40;  // lines of one path: one of thousands is slow, and does not darken where lines cross
 
 parallel.x = k => {
-  const n = view.axes.length, width = parallel.box.clientWidth;
-  return n > 1 ? parallel.left + k * (width - parallel.left - parallel.right) / (n - 1) : width / 2;
+  const n = view.axes.length, { left, right, width } = parallel;
+  return n > 1 ? left + k * (width - left - right) / (n - 1) : width / 2;
 };
-parallel.height = () => parallel.box.clientHeight - parallel.top - parallel.foot;
-parallel.y = t => parallel.top + (1 - t) * parallel.height();
-parallel.t = y => 1 - (y - parallel.top) / parallel.height();
+parallel.y = t => parallel.top + (1 - t) * parallel.tall;
+parallel.t = y => 1 - (y - parallel.top) / parallel.tall;
 
 parallel.draw = () => {
   parallel.box.style.minWidth = `${Math.max(300, view.axes.length * 74)}px`;
+  parallel.width = parallel.box.clientWidth;  // asked once a drawing: each time costs a layout
+  parallel.tall = parallel.box.clientHeight - parallel.top - parallel.foot;
   parallel.scales = view.axes.map(scale);
   const letters = one => Math.max(4, label(one.name).length / 2, ...one.ticks.map(([, text]) => Math.min(14, text.length)));
   const reach = one => one ? 24 + 6.2 * letters(one) : 0;
@@ -113,7 +114,7 @@ parallel.drawNames = () => {
     made.style.top = k % 2 && view.axes.length > 1 && parallel.x(1) - parallel.x(0) < 110 ? "20px" : "2px";
     made.dataset.name = name;
     const handle = element("div", { className: "handle" });  // a finger brushes here and scrolls elsewhere
-    Object.assign(handle.style, { left: `${parallel.x(k)}px`, top: `${parallel.top}px`, height: `${parallel.height() + parallel.foot}px` });
+    Object.assign(handle.style, { left: `${parallel.x(k)}px`, top: `${parallel.top}px`, height: `${parallel.tall + parallel.foot}px` });
     parallel.box.append(handle, made);
   });
 };
@@ -168,7 +169,7 @@ parallel.begin = event => {
   const brush = filter.brushes.get(view.axes[k]), t = parallel.t(py);
   parallel.drag = { kind: "brush", k, from: t, y: py, moved: false };
   if (brush) {
-    const [a, b] = parallel.extent(view.axes[k], brush, parallel.scales[k].place), edge = 7 / parallel.height();
+    const [a, b] = parallel.extent(view.axes[k], brush, parallel.scales[k].place), edge = 7 / parallel.tall;
     if (Math.abs(t - a) < edge) parallel.drag.from = b;
     else if (Math.abs(t - b) < edge) parallel.drag.from = a;
     else if (t > a && t < b) Object.assign(parallel.drag, { kind: "slide", a, b });

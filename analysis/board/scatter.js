@@ -7,16 +7,18 @@ const BARS = 250;  // trials up to which standard errors are drawn
 const MARGIN = .04;  // of the axis, beyond its ends
 
 for (const one of scatters) {
-  one.px = t => one.left + (MARGIN + t * (1 - 2 * MARGIN)) * (one.box.clientWidth - one.left - one.right);
-  one.py = t => one.top + (1 - MARGIN - t * (1 - 2 * MARGIN)) * (one.box.clientHeight - one.top - one.foot);
-  one.tx = x => ((x - one.left) / (one.box.clientWidth - one.left - one.right) - MARGIN) / (1 - 2 * MARGIN);
-  one.ty = y => (1 - MARGIN - (y - one.top) / (one.box.clientHeight - one.top - one.foot)) / (1 - 2 * MARGIN);
+  one.px = t => one.left + (MARGIN + t * (1 - 2 * MARGIN)) * one.wide;
+  one.py = t => one.top + (1 - MARGIN - t * (1 - 2 * MARGIN)) * one.tall;
+  one.tx = x => ((x - one.left) / one.wide - MARGIN) / (1 - 2 * MARGIN);
+  one.ty = y => (1 - MARGIN - (y - one.top) / one.tall) / (1 - 2 * MARGIN);
 
   one.draw = () => {
     one.x = scale(view.x[one.k]);
     one.y = scale(view.y);
     one.box.setAttribute("aria-label", `${label(view.y)} against ${label(view.x[one.k])}`);
     const { context, width, height } = canvas(one.box, "marks");
+    one.wide = width - one.left - one.right;
+    one.tall = height - one.top - one.foot;
     one.frame(context, width, height);
     const xs = column(view.x[one.k])?.values ?? [], ys = column(view.y)?.values ?? [];
     one.places = new Float32Array(2 * data.n).fill(NaN);
@@ -82,7 +84,7 @@ for (const one of scatters) {
     for (const i of view.shown) {
       const e = column(view.y)?.error(i), x = one.places[2 * i], v = value(view.y, i);
       if (!e || Number.isNaN(x) || !one.y.numeric) continue;
-      const y = by => Math.min(one.box.clientHeight - one.foot, Math.max(one.top, one.py(one.y.place(v + by))));
+      const y = by => Math.min(one.top + one.tall, Math.max(one.top, one.py(one.y.place(v + by))));
       context.moveTo(x, y(e) || one.top);
       context.lineTo(x, y(-e) || one.py(0));
     }

@@ -37,7 +37,7 @@ table.measure = () => {
   }
   let most = 12;
   for (let k = 0; k < view.shown.length; k += by) most = Math.max(most, table.text("name", view.shown[k]).length);
-  table.widths.set("name", Math.min(innerWidth < 700 ? 170 : 320, most * 7.4 + 44));
+  table.widths.set("name", Math.min(innerWidth < 700 ? 170 : 320, most * 8.2 + 46));
 };
 
 table.draw = () => {
@@ -124,6 +124,11 @@ table.over = () => {
   for (const row of table.space?.children ?? []) row.classList.toggle("over", Number(row.dataset.i) === view.over);
 };
 
+// Rows that are made anew while a button is down would lose the click.
+table.body.addEventListener("pointerdown", () => { table.pressed = true; });
+for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => {
+  if (table.pressed) setTimeout(() => { table.pressed = false; table.draw(); });
+});
 table.body.addEventListener("scroll", () => table.fill(), { passive: true });
 table.body.addEventListener("click", event => {
   const name = event.target.closest("[data-sort]")?.dataset.sort, row = event.target.closest("[data-i]");

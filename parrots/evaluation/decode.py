@@ -6,6 +6,9 @@ from torch import Tensor
 from parrots.models.cache import KVCache
 from parrots.models.transformer import Transformer
 
+MANY = 64  # prompts from which it is looked for what they share
+SHARED = 0.75  # distinct beginnings to a prompt, from which on each prompt is read by itself
+
 
 @torch.no_grad()
 def generate(
@@ -28,10 +31,14 @@ def generate(
             f"input_dim={model.input_dim}: the model reads vectors, and what it says are tokens; nothing to decode"
         )
     batch, longest = prompts_BS.shape
-    cache = KVCache(model.config, batch, longest + new_tokens, model.embedding.weight)
-    last_B = torch.arange(batch, device=prompts_BS.device) * longest + length_B - 1
+    together = bool((length_B == longest).all())
+    cache = KVCache(model.config, batch, longest + new_tokens, model.embedding.weight, together)
+    if cache.in_lanes and batch >= MANY:
+        cache, prompts_BS = read_shared(model, prompts_BS, longest + new_tokens)
+    left = prompts_BS.shape[1]
+    last_B = torch.arange(batch, device=prompts_BS.device) * left + length_B - longest + left - 1
     logits_BV = model(prompts_BS, cache, last_B).logits
-    if not (length_B == longest).all():
+    if not together:
         cache.length = length_B.clone()
     done_B = torch.zeros(batch, dtype=torch.bool, device=prompts_BS.device)
     out = []
@@ -44,6 +51,24 @@ def generate(
         if len(out) == new_tokens or (stop is not None and done_B.all()):
             return torch.stack(out, dim=1)
         logits_BV = model(token_B[:, None], cache).logits[:, 0]
+
+
+def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[KVCache, Tensor]:
+    """A cache that has read what many prompts begin with, once for all that do, and what is left of each prompt."""
+    batch, S = prompts_BS.shape
+    vocab = model.head.weight.shape[0]
+    of_B = prompts_BS.new_zeros(batch)  # where in the cache each prompt goes on
+    cache = KVCache(model.config, 1, capacity, model.embedding.weight, together=True)
+    for s in range(S - 1):
+        following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
+        if len(following) > SHARED * batch:
+            break
+        cache = cache.spread(following // vocab)
+        model(following[:, None] % vocab, cache, following[:0])
+        of_B = next_B
+    else:
+        s = S - 1
+    return cache.spread(of_B), prompts_BS[:, s:]
 
 
 def choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

@@ -460,10 +460,10 @@ def lanes(n: int) -> tuple[np.ndarray, int]:
 
 
 @kernel
-def weigh(q_: int, k_: int, p: np.ndarray, p_: int, i: int, C: int) -> None:
-    """The softmax over the positions up to i of what the query there says of their keys."""
+def weigh(q_: int, k_: int, p: np.ndarray, p_: int, i: int, C: int, at: int) -> None:
+    """The softmax over the positions up to i of what the query that stands at `at` says of their keys."""
     for j in range(i + 1):
-        sum_of_products(p_ + 4 * W * j, q_ + 4 * W * C * i, W, k_ + 4 * W * C * j, W, C)
+        sum_of_products(p_ + 4 * W * j, q_ + 4 * W * C * at, W, k_ + 4 * W * C * j, W, C)
     each = p[: i + 1].reshape(-1)
     for lane in range(W):
         most = p[0, lane]
@@ -497,7 +497,7 @@ def attention(qkv_: int, cos_: int, sin_: int, y_: int, B: int, S: int, H: int, 
     for first in range(0, B * H, W):
         load_lanes(qkv, cos, sin, q.reshape(shape), k.reshape(shape), v.reshape(shape), first, S, H, G)
         for i in range(S):
-            weigh(q_, k_, p, p_, i, C)
+            weigh(q_, k_, p, p_, i, C, i)
             for c in range(C):
                 sum_of_products(o_ + line * c, p_, W, v_ + line * c, W * C, i + 1)
             for lane in range(min(W, B * H - first)):
@@ -537,7 +537,7 @@ def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S
                     go[s * C + c, lane] = row[h * C + c]
         for i in range(S):
             own, gown = p[i * S : (i + 1) * S], gp[i * S : (i + 1) * S]
-            weigh(q_, k_, own, p_ + line * i * S, i, C)
+            weigh(q_, k_, own, p_ + line * i * S, i, C, i)
             for j in range(i + 1):
                 sum_of_products(gp_ + line * (i * S + j), go_ + line * C * i, W, v_ + line * C * j, W, C)
             for lane in range(W):
@@ -569,6 +569,53 @@ def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S
                     row[(heads + H + kv) * half + i] += y * co - x * si
                 for c in range(C):
                     row[2 * heads * half + kv * C + c] += gv[s * C + c, lane]
+
+
+@kernel
+def attend(
+    qkv_: int, cos_: int, sin_: int, keys_: int, values_: int, y_: int, B: int, S: int, past: int, M: int, H: int, G: int, C: int
+) -> None:  # fmt: skip
+    """Attention of S more positions of each sequence, after `past` of the M that there is room for.
+
+    keys, values: (blocks of W, M, C, W), a key-value head of a sequence to a lane, the next position of which is written.
+    """
+    heads, half, line, each = H + G, C // 2, 4 * W, H // G
+    qkv, y = matrix(qkv_, B * S, heads * C + G * C), matrix(y_, B * S, H * C)
+    cos, sin = matrix(cos_, S, heads * half), matrix(sin_, S, heads * half)
+    q, q_ = lanes(each * C)
+    p, p_ = lanes(M)
+    o, o_ = lanes(C)
+    scale = ONE / np.sqrt(np.float32(C))
+    q[:] = ZERO
+    for block in range((B * G + W - 1) // W):
+        k_, v_ = keys_ + line * C * M * block, values_ + line * C * M * block
+        keys, values = matrix(k_, M * C, W), matrix(v_, M * C, W)
+        n = min(W, B * G - block * W)
+        for s in range(S):
+            for lane in range(n):
+                b, kv = divmod(block * W + lane, G)
+                row, here = qkv[b * S + s], (past + s) * C
+                for i in range(half):
+                    co, si = cos[s, i], sin[s, i]
+                    x, z = row[(H + kv) * half + i], row[(heads + H + kv) * half + i]
+                    keys[here + i, lane] = x * co - z * si
+                    keys[here + half + i, lane] = z * co + x * si
+                    for r in range(each):
+                        h = kv * each + r
+                        x, z = row[h * half + i], row[(heads + h) * half + i]
+                        q[r * C + i, lane] = (x * co - z * si) * scale
+                        q[r * C + half + i, lane] = (z * co + x * si) * scale
+                for i in range(C):
+                    values[here + i, lane] = row[2 * heads * half + kv * C + i]
+            for r in range(each):
+                weigh(q_ + line * C * r, k_, p, p_, past + s, C, 0)
+                for c in range(C):
+                    sum_of_products(o_ + line * c, p_, W, v_ + line * c, W * C, past + s + 1)
+                for lane in range(n):
+                    b, kv = divmod(block * W + lane, G)
+                    row, first = y[b * S + s], (kv * each + r) * C
+                    for c in range(C):
+                        row[first + c] = o[c, lane]
 
 
 # --- loss and optimizer -------------------------------------------------------------------------------------------------

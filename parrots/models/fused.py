@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
+LANES = 16  # parrots.models.compiled.W, which takes a second to import
 LONGEST = 64  # tokens of a sequence whose attention works in the cache
 
 
@@ -45,6 +46,36 @@ def at(x: Tensor) -> int:
     """Its address."""
     address: int = x.data_ptr()
     return address
+
+
+def spare(weight: Tensor, gradient: Tensor) -> None:
+    """Let the next gradient of this weight have this one's memory: fresh pages cost as much as AdamW does on them."""
+    weight.spare = gradient  # type: ignore[attr-defined]
+
+
+def room(weight: Tensor) -> Tensor:
+    """Memory for a gradient of this weight, with anything in it."""
+    if (kept := weight.__dict__.pop("spare", None)) is not None:
+        return kept
+    return torch.empty_like(weight)
+
+
+def blocks(n: int) -> int:
+    """Blocks of lanes that hold n heads of sequences."""
+    return -(-n // LANES)
+
+
+def attend(
+    qkv: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, past: int, M: int, H: int, G: int, C: int
+) -> Tensor:
+    """(B, S, H C) attention of new tokens that follow what a cache in lanes holds."""
+    from parrots.models import compiled
+
+    qkv, (B, S, _) = qkv.contiguous(), qkv.shape
+    y = qkv.new_empty(B, S, H * C)
+    cos, sin = rotation
+    compiled.attend(at(qkv), at(cos), at(sin), at(keys), at(values), at(y), B, S, past, M, H, G, C)
+    return y
 
 
 class RMSNorm(torch.autograd.Function):
@@ -197,7 +228,7 @@ class Experts(torch.autograd.Function):
             g_sorted = (g_after * after).sum(1)
             g_before = torch.ops.aten.gelu_backward(g_after.mul_(weights[:, None]), before)
             after.mul_(weights[:, None])
-        g_down, g_up = torch.empty_like(down), torch.empty_like(up)
+        g_down, g_up = room(down), room(up)
         compiled.by_expert_weights_back(at(after), at(g_out), at(g_down), at(counts), R, E, F, D)
         compiled.by_expert_weights_back(at(rows), at(g_before), at(g_up), at(counts), R, E, D, U)
         compiled.by_expert_rows_back(at(g_before), at(up), at(g_out), at(counts), R, E, D, U)

@@ -69,8 +69,8 @@ def padded(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gat
 
 def compiled(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
     """As `grouped`, in numba's kernels with their gradients: one call where others make one an expert. float32, on a CPU."""
-    if x_TD.dtype is not torch.float32 or x_TD.device.type != "cpu" or routing.token_R is not None or not fused.installed():
-        raise ValueError("backend='compiled' wants numba, float32, a CPU and routers by which tokens choose; take 'grouped'")
+    if x_TD.dtype is not torch.float32 or x_TD.device.type != "cpu" or routing.token_R is not None or not len(x_TD):
+        raise ValueError("backend='compiled': float32 on a CPU, where tokens choose their experts; take 'grouped' elsewhere")
     y_TD: Tensor = fused.Experts.apply(x_TD, routing.expert_R, routing.counts_E, routing.weight_R, up_EDU, down_EFD, gated)
     return y_TD
 
@@ -212,6 +212,8 @@ def check_backend(backend: str, model: Model) -> None:
     """ValueError if there is no such backend, or if it cannot run here or not for this model."""
     if backend not in (AUTO, *BACKENDS):
         raise ValueError(f"backend={backend!r}: one of {', '.join((AUTO, *BACKENDS))}")
+    if backend == COMPILED and not fused.installed():
+        raise ValueError(f"backend={backend!r}: needs numba; pip install numba")
     if backend == MEGABLOCKS and (reason := megablocks_backend.unfit() or megablocks_backend.unfit_for(model)):
         raise ValueError(f"backend={backend!r}: {reason}")
 

@@ -58,6 +58,9 @@ def compiled_step(optimizer: torch.optim.AdamW, group: dict, weights: Iterable[T
     beta1, beta2 = group["betas"]
     clip, step = min(1.0, clip_norm / (norm + 1e-6)), float(counts[0])
     compiled.adamw(addresses, lengths, clip, group["lr"], beta1, beta2, group["eps"], group["weight_decay"], step)
+    for weight in weights:
+        if weight.dim() == 3 and weight.grad is not None:  # of experts: the largest, and wholly written each step
+            fused.spare(weight, weight.grad)
     return torch.tensor(norm, dtype=torch.float32)
 
 

@@ -14,7 +14,7 @@ from parrots.spec import Trial
 from parrots.tasks.task import Examples, of_one_length
 from parrots.training.batches import shares
 from parrots.training.live import LiveBytes
-from parrots.training.optim import adamw
+from parrots.training.optim import adamw, descend
 from parrots.training.parallel import prepare
 from parrots.training.trainer import gradients, train
 
@@ -41,9 +41,7 @@ def stepper(trial: Trial, place: Placement, model: Transformer) -> Callable[[], 
 
     def step() -> None:
         gradients(model, share, micro, trial, place)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), trial.training.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+        descend(optimizer, trial.training.clip_norm)
 
     return step
 

@@ -8,7 +8,7 @@ from analysis.report import Asked, write
 from analysis.report_tables import number
 from parrots.measurement import Measurement
 
-from ..conftest import BOOK, MOE
+from ..conftest import BOOK, GRAPHS, MOE
 from ..test_record import record
 
 CLAIM = Predicts(
@@ -160,13 +160,9 @@ def test_a_tie_ceiling_stands_beside_the_score_in_the_table_and_in_the_figure(ma
     claim = CLAIM.model_copy(update={"name": "paths", "task": "shortest_path", "metric": "exact_match", "form": "logistic"})
     ids = []
     for width, score in ((8, 0.3), (16, 0.5), (32, 0.6), (64, 0.7)):
-        trial = make_trial(
-            {"kind": "dense", "d_ff": width}, task={"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 9}
-        )
-        measured = [
-            Measurement(name, 20, value, 0.01, 100) for name, value in (("exact_match", score), ("tie_ceiling", 0.8125))
-        ]
-        record(trial, measurements=[Measurement("loss", 20, 1.0, 0.1, 5), *measured]).write(tmp_path)
+        trial = make_trial({"kind": "dense", "d_ff": width}, task=GRAPHS)
+        measured = (("loss", 1.0), ("exact_match", score), ("tie_ceiling", 0.8125))
+        record(trial, measurements=[Measurement(name, 20, value, 0.01, 100) for name, value in measured]).write(tmp_path)
         ids.append(trial.id)
     page = write([Asked("mine", "t", [claim], ids, "c")], tmp_path).html.with_name("report.md").read_text()
     assert "exact_match | exact_match range | tie_ceiling |" in page

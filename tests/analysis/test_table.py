@@ -112,3 +112,15 @@ def test_a_torn_record_is_named(make_trial, tmp_path, junk):
     (tmp_path / "records" / f"{trial.id}.parquet").write_bytes(junk)
     with pytest.raises(ValueError, match=trial.id):
         load(tmp_path, [trial.id])
+
+
+def test_models_that_differ_in_depth_or_router_have_names_that_do(make_trial, tmp_path):
+    deep, hashed = make_trial().model_dump(), make_trial({**MOE, "router": "hash"})
+    deep["model"]["n_layers"] = 3
+    trials = [make_trial(), type(hashed).model_validate(deep), make_trial(MOE), hashed]
+    for trial in trials:
+        record(trial).write(tmp_path)
+    labels = list(load(tmp_path, [trial.id for trial in trials])["label"])
+    assert labels == ["d16-f32-L2", "d16-f32-L3", "d16-E4k2-L2", "d16-E4k2-hash-L2"]
+    alone = load(tmp_path, [trial.id for trial in trials[2:]])
+    assert list(alone["label"]) == ["d16-E4k2", "d16-E4k2-hash"]

@@ -30,7 +30,7 @@ def test_where_it_cannot_run_no_model_is_built_and_a_line_says_why(config):
 
 
 def test_a_backend_that_is_not_there_is_named_beside_those_that_are():
-    with pytest.raises(ValueError, match="backend='fast': one of auto, loop, grouped, padded, megablocks"):
+    with pytest.raises(ValueError, match="backend='fast': one of auto, loop, grouped, padded, compiled, megablocks"):
         check_backend("fast", model())
     for name in (AUTO, *BACKENDS.keys() - {MEGABLOCKS}):
         check_backend(name, model())

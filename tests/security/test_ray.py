@@ -19,6 +19,23 @@ print("up", flush=True)
 time.sleep(600)
 """
 
+OWN = """
+from sweeps.run import start
+import os, ray, time
+start(1)
+print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
+time.sleep(600)
+"""
+ASKS = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=60)
+except AuthenticationError:
+    sys.exit(3)
+"""
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
@@ -61,3 +78,22 @@ def test_who_has_no_token_or_another_is_refused(address, path):
     assert status(at + path) in (401, 403)
     assert status(at + path, "0" * 64) in (401, 403)
     assert status(at + path, secret) == 200
+
+
+def test_the_ray_that_a_run_starts_obeys_those_alone_who_have_its_token(tmp_path):
+    """Its head answers on every network, and whoever it obeys runs what they like."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    clean |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    command = [sys.executable, "-c", OWN]
+    process = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        at, secret = process.stdout.readline().split()
+        given = ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": secret})
+        codes = [
+            subprocess.run([sys.executable, "-c", ASKS, at], env=clean | {"RAY_AUTH_MODE": "token"} | one, capture_output=True)
+            for one in given
+        ]
+        assert [done.returncode for done in codes] == [3, 3, 0], codes
+    finally:
+        process.terminate()
+        process.wait(60)

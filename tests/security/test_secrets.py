@@ -1,6 +1,7 @@
 """Secrets are in no log, no record, no manifest, no report and no exception."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_a_traceback_of_ours_shows_stars():
 def test_the_ui_listens_on_the_loopback_address_alone(tmp_path, monkeypatch):
     """What it is started with; that MLflow obeys is in test_mlflow.py."""
     record(make()).write(tmp_path)
-    (tmp_path / "mlflow.db").touch()
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        store.execute("CREATE TABLE experiments (name)")
     monkeypatch.setattr("sweeps.tracking.Store", lambda results: None)
     monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
     started: list[tuple] = []

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import time
 
 import pytest
 
@@ -140,6 +141,20 @@ def test_it_answers_to_its_own_names_and_to_reading_alone(server, results):
     ):
         assert ask(server, path) == 404
     assert ask(server, "/", method="POST") == 501
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_looked_at_again(server, results):
+    manifest = results / "sweeps" / "quickstart" / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text("{")
+    until = time.monotonic() + 60
+    while not server.board.problem and time.monotonic() < until:
+        time.sleep(0.1)
+    assert "not JSON" in server.board.since(0)["problem"]
+    manifest.write_text(text)
+    while server.board.problem and time.monotonic() < until:
+        time.sleep(0.1)
+    assert server.board.problem == ""
 
 
 def test_nothing_to_show_and_a_port_in_use_are_a_line(tmp_path, results, capsys):

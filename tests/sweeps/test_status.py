@@ -82,7 +82,7 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
 ):
     ran = []
 
-    def run_found(found, folder, slots, how, only, tell):
+    def run_found(found, folder, how, only, tell):
         ran.extend([found, only])
         return 0
 
