@@ -16,13 +16,12 @@ from .conftest import wait_until_up
 
 def test_mlflows_comparison_opens_on_both_charts_with_the_right_columns_and_holds_the_report(here, browser, port, tmp_path):
     command = [sys.executable, "-u", "-m", "sweeps.cli", "ui", "quickstart", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = tmp_path / "said"
+    with said.open("w") as log:
+        server = subprocess.Popen(command, cwd=here, stdout=log, stderr=log)
     try:
-        links = {}
-        while len(links) < 2:
-            if found := re.match(r"compare quickstart, parrots/(\w+): (http://127\.0\.0\.1:\S+)", server.stdout.readline()):
-                links[found[1]] = found[2]
-        wait_until_up(port)
+        wait_until_up(port, patience_s=300)
+        links = dict(re.findall(r"compare quickstart, parrots/(\w+): (http://127\.0\.0\.1:\S+)", said.read_text()))
         client = MlflowClient(f"http://127.0.0.1:{port}")
         tags = client.get_experiment_by_name("parrots/length2_path").tags
         across = json.loads(tags["mlflow.sharedViewState.parrots-quickstart"])["compareRunCharts"][0]
@@ -32,8 +31,8 @@ def test_mlflows_comparison_opens_on_both_charts_with_the_right_columns_and_hold
         wait.until(lambda b: "6 matching runs" in b.execute_script("return document.body.textContent"))
 
         def texts(of: str) -> set[str]:
-            said = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
-            return set(browser.execute_script(said, of))
+            script = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
+            return set(browser.execute_script(script, of))
 
         wait.until(lambda _: {"N_total", "N_active"} <= texts("svg .xtitle") and "exact_match" in texts("svg .ytitle"))
         assert {"N_total", "N_active", "d_ff"} <= set(across["selectedParams"])
