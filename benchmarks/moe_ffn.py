@@ -14,9 +14,9 @@ from functools import partial
 import torch
 from bench import DEVICE, Table, arguments, machine, medians, some
 
-from parrots.models import megablocks_backend
-from parrots.models.moe import BACKENDS, MEGABLOCKS, fastest
-from parrots.models.routers import softmax_top_k
+from parrots.models import fused, megablocks_backend
+from parrots.models.moe import BACKENDS, COMPILED, MEGABLOCKS, chosen
+from parrots.models.routers import Routing, softmax_top_k
 
 K = 2
 
@@ -40,14 +40,20 @@ def case(T: int, d: int, E: int, dtype: torch.dtype) -> Callable[[str], None]:
     return step
 
 
+def routed(T: int, E: int) -> Routing:
+    """Where the tokens go."""
+    return softmax_top_k(torch.zeros(T, E), min(K, E), renormalize=True)
+
+
 def main() -> None:
     """Print the table, and write it where asked."""
     args = arguments(__doc__, seconds=(0.7, "for each backend, each shape"))
-    names = [name for name in BACKENDS if name != MEGABLOCKS or not megablocks_backend.unfit(DEVICE)]
+    unfit = {MEGABLOCKS: megablocks_backend.unfit(DEVICE), COMPILED: DEVICE == "cuda" or not fused.installed()}
+    names = [name for name in BACKENDS if not unfit.get(name)]
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     table = Table(
         f"Sparse FFN, forward and backward: {machine()}, {dtype}",
-        "Milliseconds, and which one `fastest` chooses.",
+        "Milliseconds, and which one is chosen.",
         ("d", "E", "tokens", *names, "chosen", "its time over the best"),
     )
     shapes = (
@@ -59,9 +65,9 @@ def main() -> None:
     for d, E, T in some(shapes, args):
         step = case(T, d, E, dtype)
         ms = medians({name: partial(step, name) for name in names}, args.seconds)
-        chosen = fastest(T * min(K, E), E, d, DEVICE)
-        lost.append(ms[chosen] / min(ms.values()))
-        table.row(d, E, T, *(f"{ms[name]:.2f}" for name in names), chosen, f"{lost[-1]:.2f}")
+        taken = chosen(torch.empty(T, d, dtype=dtype, device=DEVICE), routed(T, E), E)
+        lost.append(ms[taken] / min(ms.values()))
+        table.row(d, E, T, *(f"{ms[name]:.2f}" for name in names), taken, f"{lost[-1]:.2f}")
     mean, worst = statistics.geometric_mean(lost), max(lost)
     table.say("")
     table.say(f"What is chosen takes {mean:.2f} times the best (geometric mean), at worst {worst:.2f}.")

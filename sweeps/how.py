@@ -25,6 +25,8 @@ class How:
     """Slot-hours after which the run writes checkpoints and ends."""
     slots: int | None = None
     """Cores that cells are given; None: all of this machine, or of the cluster. GPUs are all given."""
+    elastic: bool = False
+    """Whether a group on a cluster may go on with fewer workers."""
 
 
 class Stack(click.ParamType):
@@ -43,6 +45,7 @@ OPTIONS = (
     click.option(
         "--slots", type=click.IntRange(min=1), help="Cores that cells may take.  [default: all; where there are GPUs, those]"
     ),
+    click.option("--elastic", is_flag=True, help="On a cluster, groups go on with fewer workers while a node is gone."),
     click.option(
         "--checkpoint-every",
         "checkpoint_s",
@@ -86,6 +89,7 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     def told(
         *args: Any,
         slots: int | None,
+        elastic: bool,
         checkpoint_s: float,
         stack: int | None,
         early_stop: str | None,
@@ -95,7 +99,7 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         hours = min(max_device_hours, inf if max_cost is None else hours_for(max_cost, price))
-        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours, slots), **more)
+        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours, slots, elastic), **more)
 
     for option in reversed(OPTIONS):
         told = option(told)

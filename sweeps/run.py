@@ -42,7 +42,7 @@ from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import devices, stopping, token
 from sweeps.events import Ending, Watching
 from sweeps.how import How
-from sweeps.lanes import Lane, capacity, joined, lane_of, part, per_gpu, smallest, split
+from sweeps.lanes import Lane, capacity, elastic, joined, lane_of, part, per_gpu, smallest, split
 from sweeps.leaks import leaks
 from sweeps.spec import Sweep
 from sweeps.watch import Watch
@@ -161,7 +161,8 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
     space = {"trial_id": tune.grid_search([cell.trial.id for cell in lane])}
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
-    told = (workers, on_gpu, cells, stacks, parts, how.checkpoint_s, how.early_stop)
+    sizes = {cell.trial.id: elastic(cell) if how.elastic else cell.workers for cell in lane}
+    told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop)
     given = Given(sweep.name, results.absolute(), sweep.keep, *told)
     if how.early_stop and not packed:
         raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")

@@ -174,8 +174,17 @@ class Store:
         for first in range(0, len(points), BATCH):
             params = params_of(about) if first == 0 else []
             self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params)
-        self.client.log_inputs(run_id, [dataset(about)])
+        self._log_data(run_id, about)
         self.client.set_terminated(run_id, "FINISHED", ended(about))
+
+    def _log_data(self, run_id: str, about: dict[str, Any]) -> None:
+        """The run's data. MLflow (3.17) fails where another writer adds the same data at that moment; then they are there."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_inputs(run_id, [dataset(about)])
+        except MlflowException:
+            self.client.log_inputs(run_id, [dataset(about)])
 
     def _model(self, run: Any, about: dict[str, Any]) -> str | None:
         """The id of MLflow's model that stands for the trial's weights, which stay where they are; None if none were kept."""

@@ -22,7 +22,6 @@ from parrots.record import Record, path_of, read
 from parrots.spec import Cell
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of
-from sweeps.lanes import elastic
 from sweeps.room import HEADROOM
 from sweeps.stopping import Asked
 
@@ -48,6 +47,8 @@ class Given:
     """The ids that train side by side, under each that is to run; the first of these does it."""
     parts: dict[str, int]
     """How many cells like it share its GPU, by trial id."""
+    sizes: dict[str, int | tuple[int, int]]
+    """The workers of each group, or the fewest and the most, by trial id."""
     checkpoint_s: float = 60.0
     early_stop: str = ""
 
@@ -161,7 +162,7 @@ def group(cell: Cell, given: Given, name: str) -> TorchTrainer:
         member,
         train_loop_config={"cell": cell.model_dump_json(), "given": given},
         torch_config=TorchConfig(backend="nccl" if given.on_gpu else "gloo"),
-        scaling_config=train.ScalingConfig(num_workers=elastic(cell), use_gpu=given.on_gpu),
+        scaling_config=train.ScalingConfig(num_workers=given.sizes[cell.trial.id], use_gpu=given.on_gpu),
         run_config=train.RunConfig(
             name=name,
             storage_path=str(given.results / "train"),

@@ -26,6 +26,20 @@ def test_a_benchmark_runs_and_keeps_what_it_prints(script, tmp_path):
     assert header.count("|") == row.count("|")
 
 
+def test_every_table_of_the_h200_runs_in_one_call(tmp_path):
+    """Those that no other test runs; elsewhere each stands for itself."""
+    printed = bench("h200", "--smoke", "--only", "mfu", "--out", str(tmp_path / "h200.md"))
+    assert printed.strip() == (tmp_path / "h200.md").read_text().strip()
+    assert "| 64 | 1 | 2 |" in printed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
+def test_without_a_gpu_no_table_of_the_h200_is_measured():
+    tables = bench("h200").split("# ")[1:]
+    assert len(tables) == 9
+    assert all("not measured (no GPU here)" in table for table in tables)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 def test_without_a_gpu_mfu_is_not_measured():
     rows = [line for line in bench("mfu").splitlines() if line.startswith(("| 2048 ", "| 1024 "))]

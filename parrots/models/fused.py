@@ -1,6 +1,6 @@
-"""The kernels of parrots/models/compiled.py as autograd knows them: for float32 on a CPU, where numba is installed."""
+"""The kernels of parrots/models/compiled as autograd knows them: for float32 on a CPU, where numba is installed."""
 
-# Letters as in parrots/models/compiled.py
+# Letters as in parrots/models/compiled
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
-LANES = 16  # parrots.models.compiled.W, which takes a second to import
+LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
 LONGEST = 64  # tokens of a sequence whose attention works in the cache
 
 

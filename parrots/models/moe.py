@@ -227,15 +227,20 @@ def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
     return on_cpu(rows, n_experts, d_model)
 
 
+def chosen(x_TD: Tensor, routing: Routing, n_experts: int) -> str:
+    """The fastest backend for these rows: numba's kernels where they go, as benchmarks/results/moe_ffn-cpu.md has it."""
+    if routing.token_R is None and fused.takes(x_TD):
+        return COMPILED
+    return fastest(len(routing.expert_R), n_experts, x_TD.shape[1], x_TD.device.type)
+
+
 def run(backend: str, x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, gated: bool) -> Tensor:
     """(T, D) what the experts make of their tokens, by this backend or the fastest, in autocast's precision where it is on."""
     if torch.is_autocast_enabled(x_TD.device.type):  # grouped_mm does not ask
         dtype = torch.get_autocast_dtype(x_TD.device.type)
         x_TD, up_EDU, down_EFD = x_TD.to(dtype), up_EDU.to(dtype), down_EFD.to(dtype)
-    if backend == AUTO and routing.token_R is None and fused.takes(x_TD):
-        backend = COMPILED
-    elif backend == AUTO:
-        backend = fastest(len(routing.expert_R), len(up_EDU), x_TD.shape[1], x_TD.device.type)
+    if backend == AUTO:
+        backend = chosen(x_TD, routing, len(up_EDU))
     return BACKENDS[backend](x_TD, routing, up_EDU, down_EFD, gated)
 
 

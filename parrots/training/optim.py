@@ -1,7 +1,7 @@
 """The optimizer, its learning rate at each step, and the step itself."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from parrots.models import fused
 from parrots.spec import Training
+
+Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
 def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
@@ -29,27 +31,27 @@ def descend(optimizer: torch.optim.AdamW, clip_norm: float) -> Tensor:
     On a CPU clipping is a factor within the step, which passes over each weight's four vectors once.
     """
     (group,) = optimizer.param_groups
-    weights = [weight for weight in group["params"] if weight.grad is not None]
-    if weights and all(type(w) is nn.Parameter and fused.takes_whole(w) and fused.takes_whole(w.grad) for w in weights):
-        norm = compiled_step(optimizer, group, weights, clip_norm)
+    pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
+    if pairs and all(type(w) is nn.Parameter and fused.takes_whole(w) and fused.takes_whole(g) for w, g in pairs):
+        norm = compiled_step(optimizer, group, pairs, clip_norm)
     else:
-        norm = torch.nn.utils.clip_grad_norm_(weights, clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_([weight for weight, _ in pairs], clip_norm)
         optimizer.step()
     optimizer.zero_grad()
     return norm
 
 
-def compiled_step(optimizer: torch.optim.AdamW, group: dict, weights: Iterable[Tensor], clip_norm: float) -> Tensor:
-    """`descend` in the kernels of parrots/models/compiled.py, on the optimizer's own state."""
+def compiled_step(optimizer: torch.optim.AdamW, group: dict, pairs: Pairs, clip_norm: float) -> Tensor:
+    """`descend` for weights and their gradients in the kernels of parrots/models/compiled, on the optimizer's own state."""
     from parrots.models import compiled
 
     at, sizes, counts = [], [], []
-    for weight in weights:
+    for weight, gradient in pairs:
         state = optimizer.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        at.append([x.data_ptr() for x in (weight, state["exp_avg"], state["exp_avg_sq"], weight.grad)])
+        at.append([x.data_ptr() for x in (weight, state["exp_avg"], state["exp_avg_sq"], gradient)])
         sizes.append(weight.numel())
         counts.append(state["step"])
     addresses, lengths = np.array(at).T.copy(), np.array(sizes)
@@ -58,9 +60,9 @@ def compiled_step(optimizer: torch.optim.AdamW, group: dict, weights: Iterable[T
     beta1, beta2 = group["betas"]
     clip, step = min(1.0, clip_norm / (norm + 1e-6)), float(counts[0])
     compiled.adamw(addresses, lengths, clip, group["lr"], beta1, beta2, group["eps"], group["weight_decay"], step)
-    for weight in weights:
-        if weight.dim() == 3 and weight.grad is not None:  # of experts: the largest, and wholly written each step
-            fused.spare(weight, weight.grad)
+    for weight, gradient in pairs:
+        if weight.dim() == 3:  # of experts: the largest, and wholly written each step
+            fused.spare(weight, gradient)
     return torch.tensor(norm, dtype=torch.float32)
 
 

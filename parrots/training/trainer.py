@@ -83,6 +83,8 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
 def gradients(model: Transformer, share: Share, micro: int, trial: Trial, place: Placement) -> Step:
     """Add a step's gradients to the weights, from micro-batches of at most `micro` examples; returns this worker's part."""
     size = trial.training.group_size
+    if place.compile == "reduce-overhead":
+        torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the step before left
     batches = split(share, micro, place.device)
     known_LGE = None
     if is_balanced(trial) and len(batches) > 1 and (micro % size or share.examples.n % size):

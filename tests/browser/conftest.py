@@ -31,10 +31,15 @@ def browser():
 
 @pytest.fixture(scope="session")
 def here(tmp_path_factory) -> Path:
-    """A folder in which quickstart was run at its smallest."""
+    """A folder in which quickstart was run at its smallest: its cells without Ray, then their mirror and report."""
     folder = tmp_path_factory.mktemp("user")
-    command = [sys.executable, "-m", "sweeps.cli", "run", "quickstart", "--scale", "smoke"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=400)
+    common = {"cwd": folder, "check": True, "timeout": 400}
+    ours = [sys.executable, "-m", "sweeps.cli"]
+    with (folder / "cells.jsonl").open("w") as cells:
+        subprocess.run([*ours, "plan", "quickstart", "--scale", "smoke", "--jsonl"], stdout=cells, **common)
+    alone = [sys.executable, "-m", "parrots.run", "cells.jsonl", "--out", "results"]
+    for command in (alone, [*ours, "run", "quickstart", "--scale", "smoke"]):
+        subprocess.run(command, capture_output=True, **common)
     return folder
 
 

@@ -51,9 +51,6 @@ def cluster(tmp_path_factory):
         copy(HERE / part, project / part)
     (project / "my_sweep.py").write_text(SWEEP)
     (project / ".gitignore").write_text(".venv\n/results/\n")
-    git = ("git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@x")
-    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "as it was sent")):
-        subprocess.run((*git, *words), check=True)
     hosts = []
     try:
         bridge()
@@ -90,6 +87,9 @@ class Cluster:
             assert mark in text, mark
             text = text.replace(mark, value)
         file.write_text(text)
+        git = ("git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@x")
+        for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "as it was sent")):
+            subprocess.run((*git, *words), check=True)
         names = ("PATH", "LANG")
         self.environment = {name: os.environ[name] for name in names if name in os.environ}
         self.environment |= {"HOME": str(home), "PYTHONPATH": str(project), "RAY_USAGE_STATS_ENABLED": "0", "USER": "root"}

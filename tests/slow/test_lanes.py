@@ -24,7 +24,7 @@ def test_a_group_whose_node_is_killed_goes_on_with_the_workers_that_are_left(tmp
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         cluster.wait_for_nodes()
-        driver = here.start("--scale", "together", RAY_ADDRESS=cluster.address)
+        driver = here.start("--scale", "together", "--elastic", RAY_ADDRESS=cluster.address)
         wait_for(lambda: list((here.results / "checkpoints").glob(f"*/*/{MARKER}")), 600)
         cluster.remove_node(nodes[0], allow_graceful=False)
         code, said = here.finish(driver)

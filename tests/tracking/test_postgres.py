@@ -62,6 +62,7 @@ def server(database, tmp_path, monkeypatch):
     """`parrots mlflow serve` over that database; clients find it and the password where it says."""
     port = free_port()
     command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(tmp_path / "team")]
+    command += ["--workers", "1"]
     with (tmp_path / "log").open("w") as log:
         env = os.environ | {"MLFLOW_BACKEND_STORE_URI": database}
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)

@@ -1,0 +1,44 @@
+"""What a training step does between its matrix products, compiled by numba for one core of a CPU.
+
+Each kernel passes over memory once where a chain of operators would several times, and costs one call where calls are what
+a small step waits for. Tensors come as addresses of contiguous float32 (int64 where said): a call then takes a microsecond.
+Gradients are written out; parrots/models/fused.py decides when all this runs, kernels.py and moe.py have the plain formulas.
+"""
+
+from parrots.models.compiled.attention import attend, attention, attention_back
+from parrots.models.compiled.experts import (
+    by_expert,
+    by_expert_rows_back,
+    by_expert_weights_back,
+    combine,
+    dispatch,
+    sort,
+    top_k,
+    top_k_back,
+    unsort,
+)
+from parrots.models.compiled.optimizer import adamw, norm
+from parrots.models.compiled.rows import cross_entropy, cross_entropy_back, rms_norm, rms_norm_back, swiglu, swiglu_back
+
+__all__ = [
+    "adamw",
+    "attend",
+    "attention",
+    "attention_back",
+    "by_expert",
+    "by_expert_rows_back",
+    "by_expert_weights_back",
+    "combine",
+    "cross_entropy",
+    "cross_entropy_back",
+    "dispatch",
+    "norm",
+    "rms_norm",
+    "rms_norm_back",
+    "sort",
+    "swiglu",
+    "swiglu_back",
+    "top_k",
+    "top_k_back",
+    "unsort",
+]

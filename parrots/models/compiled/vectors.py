@@ -1,0 +1,83 @@
+"""What kernels are made of: tensors by their address, exponentials and sums in vectors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+W = 16  # heads of sequences that attention works on at once, one to a lane of a vector
+ONE, ZERO, HALF = np.float32(1), np.float32(0), np.float32(0.5)
+# Sums may be taken in any order and products fused; what is no number stays none, so that divergence is seen.
+LOOSE = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compiled when first called, and kept on disk."""
+    return njit(cache=True, fastmath=LOOSE, error_model="numpy")(function)
+
+
+@intrinsic
+def pointer(typing: Any, address: Any) -> Any:
+    """An address as a pointer."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), build
+
+
+@intrinsic
+def as_float(typing: Any, bits: Any) -> Any:
+    """The float32 that these 32 bits are."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), build
+
+
+@kernel
+def vector(address: int, n: int) -> np.ndarray:
+    """(n,) float32 at an address."""
+    return carray(pointer(address), (n,), np.float32)
+
+
+@kernel
+def matrix(address: int, n: int, m: int) -> np.ndarray:
+    """(n, m) float32 at an address."""
+    return carray(pointer(address), (n, m), np.float32)
+
+
+@kernel
+def indices(address: int, n: int) -> np.ndarray:
+    """(n,) int64 at an address."""
+    return carray(pointer(address), (n,), np.int64)
+
+
+@kernel
+def exp(x: Any) -> Any:
+    """e^x to 2 units in the last place: 2^n times a polynomial (Cephes' expf), which a compiler can do in vectors."""
+    inside = min(max(x, np.float32(-87)), np.float32(88))
+    n = np.int32(inside * np.float32(1.44269504) + np.float32(128.5)) - np.int32(128)
+    r = inside - np.float32(n) * np.float32(0.693359375) + np.float32(n) * np.float32(2.12194440e-4)
+    y = np.float32(1.9875691500e-4)
+    y = y * r + np.float32(1.3981999507e-3)
+    y = y * r + np.float32(8.3334519073e-3)
+    y = y * r + np.float32(4.1665795894e-2)
+    y = y * r + np.float32(1.6666665459e-1)
+    y = y * r + HALF
+    y = (y * r * r + r + ONE) * as_float((n + np.int32(127)) << np.int32(23))
+    return x if x != x else y  # noqa: PLR0124
+
+
+@njit(cache=True, fastmath=True)
+def largest(x: np.ndarray) -> Any:
+    """The largest element; any, where some are no numbers."""
+    most = x[0]
+    for i in range(len(x)):
+        most = max(most, x[i])
+    return most

@@ -1,0 +1,186 @@
+"""Kernels compiled by numba are the plain formulas, forward and backward, and step aside where they do not go."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from parrots.evaluation import decode
+from parrots.evaluation.decode import generate
+from parrots.models import fused, kernels
+from parrots.models.config import Model, MoE
+from parrots.models.routers import softmax_top_k
+from parrots.models.transformer import Attention, Transformer
+from parrots.spec import Training
+from parrots.training.optim import adamw, descend
+
+pytestmark = pytest.mark.skipif(not fused.installed(), reason="numba is not installed")
+DRAW = torch.Generator().manual_seed(0)
+
+
+def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    return (scale * torch.randn(shape, generator=DRAW)).requires_grad_()
+
+
+def model(heads: int = 4, kv: int = 2, d: int = 16, ffn=None, **more) -> Model:
+    said = {"d_model": d, "n_layers": 2, "n_heads": heads, "n_kv_heads": kv, "init_std": 0.3}
+    return Model.model_validate({**said, "ffn": ffn or {"kind": "dense", "d_ff": 24}, **more})
+
+
+def outcome(call, *inputs):
+    """What a function gives and the gradients of a random projection of it."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    y = call(*inputs)
+    probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y.dtype)
+    return [y.detach(), *torch.autograd.grad((y * probe).sum(), inputs)]
+
+
+def same(call, *inputs, tolerance=3e-6):
+    """In float32, through the kernels, and in float64, through plain formulas."""
+    assert fused.takes(inputs[0])
+    got, want = outcome(call, *inputs), outcome(call, *(x.double() for x in inputs))
+    for a, b in zip(got, want, strict=True):
+        assert (a.double() - b).abs().max() <= tolerance * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 5, 16), (2, 7, 33)])
+def test_norm_swiglu_and_loss_are_their_formulas(shape):
+    D = shape[-1]
+    same(lambda x, w: kernels.rms_norm(x, w, 1e-5), normal(*shape, scale=3.0), normal(D))
+    same(kernels.swiglu, normal(*shape[:-1], 2 * D, scale=4.0))
+    targets = torch.randint(D, (shape[1],), generator=DRAW)
+    same(lambda x: kernels.cross_entropy(x, targets), normal(shape[1], D, scale=5.0))
+
+
+def test_exponentials_saturate_as_they_ought_to():
+    x = torch.tensor([[-200.0, -100.0, -80.0, 0.0, 80.0, 200.0] + [1.0] * 6])
+    torch.testing.assert_close(kernels.swiglu(x), F.silu(x[:, :6]) * x[:, 6:], rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("renormalize", [True, False])
+@pytest.mark.parametrize(("T", "E", "k"), [(1, 1, 1), (9, 5, 2), (6, 70, 3)])
+def test_the_router_is_softmax_and_top_k(renormalize, T, E, k):
+    logits_TE, pull_TE = normal(T, E, scale=2.0), normal(T, E).detach()
+
+    def both(x):
+        routing = softmax_top_k(x, k, renormalize)
+        probs, weights = routing.probs_TE, routing.weight_R
+        return torch.cat([weights.double(), (probs.double() * pull_TE).flatten()])
+
+    with FlopCounterMode(display=False):  # something watches operators: the plain way
+        want, plain = outcome(both, logits_TE), softmax_top_k(logits_TE, k, renormalize)
+    torch.testing.assert_close(outcome(both, logits_TE), want, rtol=2e-5, atol=2e-6)
+    routing = softmax_top_k(logits_TE, k, renormalize)
+    assert torch.equal(routing.expert_R, plain.expert_R)
+    assert torch.equal(routing.counts_E, plain.counts_E)
+
+
+@pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (4, 1, 8), (1, 1, 34)])
+@pytest.mark.parametrize(("B", "S"), [(1, 1), (3, 7), (9, 16), (1, fused.LONGEST)])
+def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d, B, S):
+    """Also where heads of sequences do not fill the lanes of a vector."""
+    attention = Attention(model(heads, kv, d))
+    half = d // heads // 2
+    angles = torch.outer(torch.arange(S), 10_000.0 ** (-torch.arange(half) / half)).repeat(1, heads + kv)
+
+    def call(x):
+        rotation = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        return copy.deepcopy(attention).to(x.dtype)(x, rotation, 0, None)
+
+    same(call, normal(B, S, d), tolerance=1e-5)
+
+
+def test_what_is_no_number_is_never_hidden():
+    """Divergence is seen by it."""
+    nan = torch.full((4, 8), 1.0)
+    nan[2, 3] = torch.nan
+    targets = torch.zeros(4, dtype=torch.int64)
+    assert kernels.cross_entropy(nan, targets).isnan()
+    for y in (kernels.swiglu(nan), kernels.rms_norm(nan, torch.ones(8), 1e-5), softmax_top_k(nan, 2, True).probs_TE):
+        assert y[2].isnan().any()
+        assert y[[0, 1, 3]].isfinite().all()
+    qkv = torch.ones(1, 5, 8 * 4)
+    qkv[0, 3, 0] = torch.nan
+    y = fused.Attention.apply(qkv, torch.ones(5, 12), torch.zeros(5, 12), 4, 2)[0]
+    assert y[:3].isfinite().all()
+    assert y[3].isnan().any()
+
+
+@pytest.mark.parametrize("where", ["counted", "float64", "long"])
+def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
+    transformer = Transformer(model(), 20, 100)
+    transformer.initialize(0)
+    tokens = torch.randint(20, (1, 100 if where == "long" else 10), generator=DRAW)
+    want = transformer(tokens).logits
+    ran = []
+    monkeypatch.setattr(fused.Attention, "apply", lambda *args: ran.append(args))
+    if where == "counted":
+        with FlopCounterMode(display=False) as counter:
+            transformer(tokens)
+        assert counter.get_total_flops() > 0
+    else:
+        got = transformer.to(torch.float64 if where == "float64" else torch.float32)(tokens).logits
+        torch.testing.assert_close(got.float(), want, rtol=1e-4, atol=1e-5)
+    assert not ran
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e9])
+@pytest.mark.parametrize("ffn", [None, {"kind": "moe", "d_ff": 8, "n_experts": 4}])
+def test_a_step_is_clipping_and_adamw_as_torch_has_them(clip_norm, ffn):
+    """Also in state, so that a checkpoint of either goes on in the other."""
+    training = Training(steps=10, batch_size=1, lr=1e-2)
+    ours = Transformer(model(ffn=ffn), 20, 8)
+    ours.initialize(0)
+    theirs = copy.deepcopy(ours)
+    optimizers = [adamw(one, training) for one in (ours, theirs)]
+    tokens = torch.randint(20, (4, 8), generator=DRAW)
+    for _ in range(5):
+        for one in (ours, theirs):
+            one(tokens).logits.logsumexp(-1).square().sum().backward()
+        want = torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
+        assert descend(optimizers[0], clip_norm).item() == pytest.approx(want.item(), rel=1e-4)
+        optimizers[1].step()
+        optimizers[1].zero_grad()
+    assert all(weight.grad is None for weight in ours.parameters())
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+        assert optimizers[0].state[a].keys() == optimizers[1].state[b].keys()
+        assert optimizers[0].state[a]["step"] == optimizers[1].state[b]["step"] == 5
+
+
+@pytest.mark.parametrize(("heads", "kv"), [(4, 2), (4, 4), (3, 1)])
+@pytest.mark.parametrize("ffn", [None, MoE(d_ff=8, n_experts=4).model_dump()])
+@pytest.mark.parametrize("batch", [1, 5, 70])
+def test_decoding_in_lanes_is_decoding(heads, kv, ffn, batch):
+    """Token by token what a forward pass over all of it says; 70 prompts share what they begin with."""
+    transformer = Transformer(model(heads, kv, 24, ffn), 9, 12)
+    transformer.initialize(0)
+    transformer.eval()
+    prompts = torch.randint(9, (batch, 5), generator=DRAW)
+    prompts[:, 0] = 1
+    said = generate(transformer, prompts, torch.full((batch,), 5), 7)
+    reference = Transformer(transformer.config, 9, 12, "loop").eval()
+    reference.load_state_dict(transformer.state_dict())
+    with torch.no_grad():
+        logits = reference.double()(torch.cat([prompts, said], 1)[:, :-1]).logits[:, 4:]
+    chosen = logits.gather(2, said[..., None])[..., 0]
+    assert (logits.max(-1).values - chosen).max() < 1e-4
+
+
+def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
+    transformer = Transformer(model(), 9, 12)
+    transformer.initialize(0)
+    transformer.eval()
+    prompts = torch.randint(9, (200, 6), generator=DRAW)
+    prompts[:, :2] = torch.tensor([3, 5])
+    length = torch.full((200,), 6)
+    read = []
+    transformer.register_forward_pre_hook(lambda module, args: read.append(args[0].numel()))
+    shared = generate(transformer, prompts, length, 3)
+    n = len(torch.unique(prompts[:, :3], dim=0))
+    assert read[:3] == [1, 1, n]
+    assert sum(read) < 200 * 6 + 2 * 200
+    monkeypatch.setattr(decode, "MANY", 201)
+    assert torch.equal(generate(transformer, prompts, length, 3), shared)
