@@ -97,20 +97,27 @@ def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     return rows.loc[along, CURVES]
 
 
-def chooser(frame: pd.DataFrame) -> str:
-    """The column whose lowest value chooses a learning rate."""
-    return next((name for name in CHOOSERS if name in frame and frame[name].notna().any()), CURVE)
+def choosers(frame: pd.DataFrame) -> dict[str, str]:
+    """Of each task, the column whose lowest value chooses a learning rate."""
+
+    def of(runs: pd.DataFrame) -> str:
+        return next((name for name in CHOOSERS if name in runs and runs[name].notna().any()), CURVE)
+
+    return {task: of(runs) for task, runs in frame.groupby("task", sort=False)}
 
 
 def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
-    """The trials of each configuration at its best learning rate: the lowest `chooser`, averaged over seeds.
+    """The trials of each configuration at its best learning rate: the lowest loss of `choosers`, averaged over seeds.
 
     The score itself has no say, so choosing does not flatter it. A diverged trial loses the choice; a configuration whose
     trials all diverged keeps none, and is missing not at random. A table without learning rates has nothing to choose.
     """
     if frame["lr"].isna().all():
         return frame[frame["status"] == "done"]
-    loss = frame[chooser(frame)].where(frame["status"] == "done", float("inf"))
+    measured = pd.Series(float("nan"), frame.index)
+    for task, column in choosers(frame).items():
+        measured = measured.where(frame["task"] != task, frame[column])
+    loss = measured.where(frame["status"] == "done", float("inf"))
     usable = loss.notna() & frame["status"].isin(["done", "diverged"])
     mean = loss[usable].groupby([frame["configuration"], frame["lr"]]).mean()
     best = mean[mean < float("inf")].groupby("configuration").idxmin()

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from analysis.figures import said
 from analysis.picture import LOOKS, STROKES, Picture, panels, sparse_ticks, styled
-from analysis.table import CHOOSERS, CURVE, chooser
+from analysis.table import CHOOSERS, CURVE, choosers
 
 HEALTH = {
     "router_largest_share": "largest expert's share (1: fair)",
@@ -91,14 +91,15 @@ def basins(frame: pd.DataFrame, chosen: pd.DataFrame) -> Picture:
     tasks = [task for task, count in tried.items() if count > 1]
     if not tasks:
         raise ValueError("one learning rate was tried")
-    loss = chooser(frame)
+    losses = choosers(frame)
     figure, axes = panels(len(tasks), 6)
     text = (
-        f"{CHOOSERS[loss].capitalize()}, averaged over seeds, against the learning rate: a line a configuration, a large "
-        "mark the rate chosen, at the lowest. A line that ends there has not been seen to turn."
+        "The loss that chooses, averaged over seeds, against the learning rate: a line a configuration, a large mark the "
+        "rate chosen, at the lowest. A line that ends there has not been seen to turn."
     )
     picture = Picture("learning_rates", text, figure)
     for panel, task in zip(axes, tasks, strict=True):
+        loss = losses[task]
         runs = frame[(frame["task"] == task) & (frame["status"] == "done") & frame[loss].notna()]
         for configuration, some in runs.groupby("configuration", sort=False):
             mean = some.groupby("lr")[loss].mean()

@@ -10,7 +10,7 @@ from typing import Any
 
 from parrots.evaluation.accuracy import answer, score
 from parrots.failures import BUDGET, classify, failure, hardware
-from parrots.measurement import Measurement
+from parrots.measurement import Measurement, mean
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.record import Record, evaluation_path, is_done, path_of, read
@@ -58,7 +58,8 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
     """What is left to do after training: its own evaluation, the weights, the record. before_s: what the trial took so far."""
     began, measurements = time.perf_counter(), trained.curves
     if not trained.diverged:
-        measurements = [*measurements, *examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)]
+        own = examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)
+        measurements = [*measurements, *validate(model, trial, trained.steps, place), *own]
     sha256 = ""
     if place.weights and not trained.diverged:
         sha256 = weights.keep(model, weights.path_of(trial.id, place.weights), place)
@@ -75,6 +76,17 @@ def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime
         train_s=trained.seconds,
         weights_sha256=sha256,
     )
+
+
+def validate(model: Transformer, trial: Trial, step: int, place: Placement) -> list[Measurement]:
+    """The loss that learning rates are chosen by, on examples that are neither trained on nor tested; if the task has any."""
+    if not trial.task.validated:
+        return []
+    examples = load(trial.task, "validation", place.data)
+    model.eval()
+    with precision(trial.training, place):
+        scores = score(model, examples, place)
+    return [mean("validation_loss", step, scores.nll_NS[trial.task.counted(examples)])]
 
 
 def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, place: Placement) -> list[Measurement]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models import moe
+from parrots.models.kernels import rms_norm
 from parrots.models.moe import SparseFFN
 from parrots.models.routers import ExpertChoice, Hash, Routing, count
 from parrots.models.transformer import QKNorm, RMSNorm, Transformer
@@ -93,10 +94,11 @@ class RMSNorms(nn.Module):
         super().__init__()
         self.weight = _together([part.weight for part in parts])  # (K, D)
         self.eps = parts[0].eps
+        self.ones = torch.ones_like(parts[0].weight, requires_grad=False)  # normed as a model alone does it, to the last bit
 
     def forward(self, x: Tensor) -> Tensor:
         K, D = self.weight.shape
-        return (F.rms_norm(x, (D,), None, self.eps).view(K, -1, D) * self.weight[:, None]).view_as(x)
+        return (rms_norm(x, self.ones, self.eps).view(K, -1, D) * self.weight[:, None]).view_as(x)
 
 
 class QKNorms(nn.Module):

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from parrots.tasks.task import Examples, Split, Task
+from parrots.tasks.task import Examples, Split, Task, seed_of
 
 
 class Connectivity(Task):
@@ -19,6 +19,7 @@ class Connectivity(Task):
 
     kind: Literal["connectivity"] = "connectivity"
     version: ClassVar[int] = 1
+    validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=4, le=64)]
     """Even."""
     mean_degree: Annotated[float, Field(ge=1)] = 2.5
@@ -71,7 +72,7 @@ class Connectivity(Task):
 
         N = self.n_examples(split)
         tokens_NS, length_N = np.empty((N, self.seq_len), np.uint8), np.empty(N, np.int32)
-        how = (self.data_seed, split == "test", self.p, self.most_edges)
+        how = (seed_of(split, self.data_seed), split != "train", self.p, self.most_edges)
         if not parts.connectivity(*how, tokens_NS, length_N, self.n_vertices):
             raise ValueError(f"n_vertices={self.n_vertices}, mean_degree={self.mean_degree:g}: no connected graph for {split}")
         return Examples(tokens_NS, length_N - 1, length_N)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from parrots.tasks.task import Examples, Split, Task, of_one_length
+from parrots.tasks.task import Examples, Split, Task, of_one_length, seed_of
 
 
 class Cycle(Task):
@@ -18,6 +18,7 @@ class Cycle(Task):
 
     kind: Literal["cycle"] = "cycle"
     version: ClassVar[int] = 1
+    validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=6, le=64)]
     """Even."""
     n_train: Annotated[int, Field(ge=1)]
@@ -53,7 +54,7 @@ class Cycle(Task):
         from parrots import parts  # numba, which takes a second
 
         tokens_NS = np.empty((self.n_examples(split), self.seq_len), np.uint8)
-        if not parts.cycles(self.data_seed, split == "test", tokens_NS, self.n_vertices):
+        if not parts.cycles(seed_of(split, self.data_seed), split != "train", tokens_NS, self.n_vertices):
             raise ValueError(f"n_vertices={self.n_vertices}: no graph for {split}, there being too few of them")
         return of_one_length(tokens_NS, answer=self.seq_len - 1)
 

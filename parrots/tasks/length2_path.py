@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from parrots.tasks.task import Examples, Split, Task, of_one_length
+from parrots.tasks.task import SPLITS, Examples, Split, Task, of_one_length
 
 CHUNK = 16_384  # graphs made at once: bounds memory at about 100 MB for n = 32
 
@@ -21,6 +21,7 @@ class Length2Path(Task):
 
     kind: Literal["length2_path"] = "length2_path"
     version: ClassVar[int] = 1
+    validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=3, le=128)]
     out_degree: Annotated[int, Field(ge=1)] = 3
     n_train: Annotated[int, Field(ge=1)]
@@ -60,7 +61,7 @@ class Length2Path(Task):
         return self.n_train if split == "train" else self.n_test
 
     def make(self, split: Split) -> Examples:
-        draw = np.random.default_rng([self.data_seed, ("train", "test").index(split)])
+        draw = np.random.default_rng([self.data_seed, SPLITS.index(split)])
         queries = self.train_queries if split == "train" else 1
         parts, left = [], self.n_examples(split)
         while left > 0:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from parrots.measurement import Measurement, mean, proportion
-from parrots.tasks.task import Examples, Scores, Split, Task
+from parrots.tasks.task import Examples, Scores, Split, Task, seed_of
 
 PROBABILITY = {25: 0.07149, 30: 0.07723, 35: 0.07326, 40: 0.06844, 45: 0.06396, 50: 0.06013, 55: 0.05676}
 """At this edge probability, reachable pairs of Erdos-Renyi graphs are 3.5 edges apart (benchmarks/results/path_lengths.md)."""
@@ -30,6 +30,7 @@ class ShortestPath(Task):
     kind: Literal["shortest_path"] = "shortest_path"
     version: ClassVar[int] = 2
     metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "valid_path", "tie_ceiling")
+    validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=4, le=64)]
     p: Annotated[float, Field(gt=0, lt=1)] | None = None
     """By default such that reachable pairs of erdos_renyi are 3.5 edges apart on average, as in the paper."""
@@ -125,7 +126,7 @@ class ShortestPath(Task):
         made = Examples(np.empty((N, self.seq_len), np.uint8), np.empty(N, np.int32), np.empty(N, np.int32))
         kind = get_args(Graph).index(self.graph)
         how = (self.n_vertices, self.n_labels, self.edge_probability, self.degree, self.rewiring, self.ties == "random")
-        if not graphs.examples(self.data_seed, split == "test", kind, *how, self.most_edges, *made[:3]):
+        if not graphs.examples(seed_of(split, self.data_seed), split != "train", kind, *how, self.most_edges, *made[:3]):
             raise ValueError(f"n_vertices={self.n_vertices}, p={self.edge_probability:g}: no graph with a path for {split}")
         return made
 

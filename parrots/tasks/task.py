@@ -3,7 +3,7 @@
 A task is one file in this folder that declares one `Task`; the file's name is its `kind`.
 """
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from parrots.measurement import Measurement, mean, proportion
 
 # N examples, S tokens of the longest example, I width of an input that is no token
 
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "validation"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Examples(NamedTuple):
@@ -49,6 +50,11 @@ class Examples(NamedTuple):
         return (at_S >= self.answer_N[:, None]) & (at_S < self.length_N[:, None])
 
 
+def seed_of(split: Split, data_seed: int) -> int:
+    """The seed of a split: one that validates is drawn as the test is, by another than any that is declared (below 2^31)."""
+    return data_seed + 2**31 * (split == "validation")
+
+
 def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
     """Examples without padding whose answers all begin at the same position."""
     n, length = tokens_NS.shape
@@ -76,6 +82,8 @@ class Task(Frozen):
     """Part of every trial_id: bumped when the data or the scores change meaning."""
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "test_loss")
     """What `measure` gives."""
+    validated: ClassVar[bool] = False
+    """Whether there is a split that validates: not where the test asks for what was trained on, as of a book."""
 
     @property
     def vocab_size(self) -> int:

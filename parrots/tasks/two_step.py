@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from parrots.tasks.task import Examples, Split, Task, of_one_length
+from parrots.tasks.task import SPLITS, Examples, Split, Task, of_one_length
 
 
 class TwoStep(Task):
@@ -18,6 +18,7 @@ class TwoStep(Task):
 
     kind: Literal["two_step"] = "two_step"
     version: ClassVar[int] = 1
+    validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=3, le=512)]
     degree: Annotated[int, Field(ge=1)] | None = None
     """Neighbours of s, and of d; by default a third of the vertices."""
@@ -58,7 +59,7 @@ class TwoStep(Task):
 
     def make(self, split: Split) -> Examples:
         n, m, N = self.n_vertices, self.neighbours, self.n_examples(split)
-        draw = np.random.default_rng([self.data_seed, ("train", "test").index(split)])
+        draw = np.random.default_rng([self.data_seed, SPLITS.index(split)])
         yes_N = draw.random(N) < 0.5
         # a random order of the vertices: the first m are neighbours of s, and d has the m after them, or from the last on
         rank_Nn = draw.permuted(np.tile(np.arange(n, dtype=np.int16), (N, 1)), axis=1)

@@ -25,7 +25,7 @@ CLAIMS = (
             field="model.n_layers",
             value=more,
             other=fewer,
-            matched=("model.d_model", "seed"),
+            matched=("model.d_model", "model.ffn.kind", "seed"),
             side="above",
             margin=0.02,
             **PATH,

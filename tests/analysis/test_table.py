@@ -7,7 +7,7 @@ import pytest
 from analysis.table import curves, load, with_best_lr
 from parrots.measurement import Measurement
 
-from ..conftest import MOE
+from ..conftest import BOOK, MOE, PATH
 from ..test_record import record
 
 
@@ -65,6 +65,19 @@ def test_the_learning_rate_is_chosen_by_mean_training_loss_and_the_score_has_no_
     ]
     chosen = with_best_lr(load(tmp_path, ids))
     assert chosen["lr"].tolist() == [0.1, 0.1]
+
+
+def test_a_task_with_a_validation_loss_is_chosen_by_it_and_one_without_by_the_training_loss(make_trial, tmp_path):
+    ids = []
+    for task in (PATH, BOOK):
+        for lr, validation, training in ((0.1, 1.0, 3.0), (0.2, 2.0, 1.0)):
+            trial = make_trial(task=task, lr=lr)
+            measured = [Measurement("loss", 20, training, 0.1, 5)]
+            measured += [Measurement("validation_loss", 20, validation, 0.1, 5)] if task is PATH else []
+            record(trial, measurements=measured).write(tmp_path)
+            ids.append(trial.id)
+    chosen = with_best_lr(load(tmp_path, ids))
+    assert dict(zip(chosen["task"], chosen["lr"], strict=True)) == {"length2_path": 0.1, "phonebook": 0.2}
 
 
 def test_a_diverged_trial_loses_the_choice_and_all_diverged_leave_none(make_trial, tmp_path):

@@ -27,3 +27,13 @@ def test_no_example_is_longer_or_counts_more_tokens_than_its_task_says(declared)
     assert examples.tokens_NS.shape[1] <= task.seq_len
     if declared["kind"] != "shortest_path":
         assert counted_N.max() == task.n_counted
+
+
+@pytest.mark.parametrize("declared", [one for one in SMALL if task_from(one).validated], ids=lambda one: one["kind"])
+def test_what_validates_is_drawn_apart_from_what_is_trained_on_and_from_the_test(declared):
+    """As many examples as the test has; hardly one of them stands in another split, chance aside where graphs are few."""
+    task = task_from(declared)
+    split = {name: {row.tobytes() for row in task.make(name).tokens_NS} for name in ("train", "test", "validation")}
+    assert task.n_examples("validation") == task.n_examples("test")
+    assert len(split["validation"] & split["test"]) <= 0.1 * len(split["validation"])
+    assert len(split["validation"] & split["train"]) <= 0.1 * len(split["validation"])

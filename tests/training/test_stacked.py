@@ -22,7 +22,12 @@ def varied(*trials: Trial, model: dict | None = None) -> list[Trial]:
 
 
 def four(ffn=None, task=None, model: dict | None = None, **training) -> list[Trial]:
-    """Trials that differ in everything in which they may."""
+    """Trials that differ in everything in which they may.
+
+    AdamW divides a first gradient by its own size, and so makes of one that is 0 but for rounding (1e-8 beside 3e-3) a step
+    of full length; its eps keeps that out of what is compared.
+    """
+    training = {"eps": 1e-6, **training}
     each = [(1e-2, 0.0, 0), (3e-3, 0.1, 1), (2e-2, 0.5, 2), (1e-2, 0.1, 0)]
     return varied(*(make(ffn, task, seed, lr=lr, weight_decay=wd, **training) for lr, wd, seed in each), model=model)
 
