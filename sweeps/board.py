@@ -16,7 +16,7 @@ from sweeps import ledger
 from sweeps.guard import holder
 from sweeps.spec import Sweep, load, manifest_path
 
-AT_ONCE = 1000  # rows of one reply; the first come soon, however many there are
+AT_ONCE = 20_000  # rows of one reply, about 6 MB: each costs the page a drawing
 STEP = 200  # rows between which a reader may look
 
 

@@ -1,6 +1,6 @@
 // What is looked at and how, kept in the address so that it can be sent; drawing; asking for what is new.
 
-const POLL_MS = 2000, LOADING_MS = 150;
+const POLL_MS = 2000, FIRST_MS = 150;
 const view = { axes: [], colour: "", x: ["N_total", "N_active"], y: "", sort: ["", -1], columns: [], kept: [], over: -1, shown: [], isShown: [], hue: null };
 const CHOSEN = ["axes", "colour", "x", "y", "sort", "columns", "kept"];
 const byId = id => document.getElementById(id);
@@ -199,7 +199,8 @@ function received(reply) {
 }
 
 async function follow() {
-  for (;;) {
+  // while records are read it asks soon at first, and then seldom, since each drawing costs more than the last
+  for (let wait = FIRST_MS; ; wait = data.loading ? Math.min(POLL_MS, 2 * wait) : POLL_MS) {
     try {
       const reply = await fetch(`/rows?after=${data.revision}`, { cache: "no-store" });
       if (!reply.ok) throw new Error(reply.statusText);
@@ -210,7 +211,7 @@ async function follow() {
       byId("live").classList.remove("going");
       byId("live").textContent = "the board's server does not answer; trying again";
     }
-    await new Promise(done => setTimeout(done, data.loading ? LOADING_MS : POLL_MS));
+    await new Promise(done => setTimeout(done, wait));
   }
 }
 

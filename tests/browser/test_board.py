@@ -155,7 +155,7 @@ def test_a_mark_tells_its_trial_and_kept_trials_stand_side_by_side(browser, tmp_
     told = set()
     for x in range(int(-plot.rect["width"] / 2) + 60, int(plot.rect["width"] / 2) - 10, 12):
         for y in (-0.42, 0.0, 0.37):
-            ActionChains(browser).move_to_element_with_offset(plot, x, int(y * plot.rect["height"])).perform()
+            ActionChains(browser, duration=0).move_to_element_with_offset(plot, x, int(y * plot.rect["height"])).perform()
             told.add(browser.find_element(By.ID, "tip").text.split("\n")[0])
         if told - {""}:
             break
