@@ -95,11 +95,6 @@ class Picture:
         panel.fill_between(x, low, high, linewidth=0, **look)
         self._note(panel, series, x=x, low=low, high=high)
 
-    def spans(self, panel: Axes, x: Any, low: Any, high: Any, series: str, **look: Any) -> None:
-        """A vertical bar at each x."""
-        panel.vlines(x, low, high, **look)
-        self._note(panel, series, x=x, low=low, high=high)
-
     def cells(self, panel: Axes, table: pd.DataFrame, series: str) -> Any:
         """A heat map of `table`, its rows and columns named by numbers, with each value in its cell; returns the image."""
         values = table.to_numpy(float)

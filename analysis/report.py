@@ -112,7 +112,8 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
     """A sweep's decisions, pictures and tables. ValueError if no trial of it is finished."""
     frame = with_categories(with_derived(load(results, asked.trial_ids)) if asked.table is None else asked.table)
     if not (frame["status"] == "done").any():
-        raise ValueError(f"{asked.name}: no finished trial in {results}; `{asked.command}` makes them")
+        lacking = f"no finished trial in {results}; `{asked.command}` makes them"
+        raise ValueError(f"{asked.name}: {lacking if asked.table is None else 'no finished run in this table'}")
     chosen = with_best_lr(frame)
     decisions = family(asked.claims, chosen, frame[frame["status"] == "done"])
     cells = by_configuration(chosen, asked.claims)

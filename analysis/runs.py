@@ -148,8 +148,9 @@ def _numeric(column: pd.Series) -> bool:
 
 def _with_reasons(frame: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
     """The asked columns as numbers, and for each run that lacks one of them the reason."""
-    if "status" not in frame:
-        frame = frame.assign(status="done", reason="")
+    frame = frame.assign(**{name: value for name, value in (("status", "done"), ("reason", "")) if name not in frame})
+    if strange := sorted({str(one) for one in frame["status"].dropna()} - set(STATES)):
+        raise ValueError(f"status is {strange[0]!r} in some runs; it has to be one of {', '.join(STATES)}")
     status, reason = frame["status"].astype(object), frame["reason"].astype(object).fillna("")
     for name in asked:
         if _numeric(frame[name]):

@@ -110,16 +110,24 @@ def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
     """The trials of each configuration at its best learning rate: the lowest loss of `choosers`, averaged over seeds.
 
     The score itself has no say, so choosing does not flatter it. A diverged trial loses the choice; a configuration whose
-    trials all diverged keeps none, and is missing not at random. A table without learning rates has nothing to choose.
+    trials all diverged keeps none, and is missing not at random. A table without learning rates has nothing to choose, nor has
+    one of a single rate each; ValueError where rates differ and no run has a loss.
     """
+    done = frame["status"] == "done"
     if frame["lr"].isna().all():
-        return frame[frame["status"] == "done"]
+        return frame[done]
     measured = pd.Series(float("nan"), frame.index)
     for task, column in choosers(frame).items():
         measured = measured.where(frame["task"] != task, frame[column])
-    loss = measured.where(frame["status"] == "done", float("inf"))
+    if done.any() and measured[done].isna().all():
+        if (frame.groupby("configuration")["lr"].nunique() > 1).any():
+            raise ValueError(
+                "learning rates differ, and no run has a loss to choose by; say which column is, with --map loss=COLUMN"
+            )
+        measured = measured.fillna(0.0)
+    loss = measured.where(done, float("inf"))
     usable = loss.notna() & frame["status"].isin(["done", "diverged"])
     mean = loss[usable].groupby([frame["configuration"], frame["lr"]]).mean()
     best = mean[mean < float("inf")].groupby("configuration").idxmin()
     chosen = pd.MultiIndex.from_frame(frame[["configuration", "lr"]]).isin(list(best))
-    return frame[chosen & (frame["status"] == "done")]
+    return frame[chosen & done]

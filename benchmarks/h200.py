@@ -31,9 +31,9 @@ CALLS = [
 
 def table(title: str, call: str, smoke: bool) -> str:
     """What a call prints, or why there is nothing, below its title."""
-    if not smoke and not torch.cuda.is_available():
-        return f"# {title}\n\nnot measured (no GPU here): `python benchmarks/{call}`\n"
     script, *args = call.split()
+    if not smoke and not torch.cuda.is_available():
+        return f"# {title}\n\nnot measured (no GPU here): `python benchmarks/{' '.join([f'{script}.py', *args])}`\n"
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "table.md"

@@ -4,7 +4,7 @@ import errno
 import traceback
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -16,7 +16,6 @@ from parrots.spec import Trial
 
 Failure = Literal["oom", "infrastructure", "bug"]
 """With diverged, which is a result, the four classes: more memory, another machine, or another program would help."""
-FAILURES: tuple[Failure, ...] = get_args(Failure)
 BUDGET: dict[Failure, int] = {"oom": 1, "infrastructure": 3, "bug": 0}
 """Further attempts. Out of memory has its one beyond the halved micro-batches, which do not count."""
 

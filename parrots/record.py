@@ -64,8 +64,6 @@ SCHEMA = pa.schema(
         ("weights_sha256", pa.string()),  # of the file of final weights, or nothing where none was kept
     ]
 )
-LATER: dict[str, str | int] = {"failure": "", "stacked": 1, "early_stop": "", "weights_sha256": ""}
-"""Columns that records of before 2026-11-25 may lack, and what that means."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +171,6 @@ def evaluations_of(trial_id: str, results: Path) -> list[Path]:
     return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
 
 
-def completed(table: pa.Table) -> pa.Table:
-    """A table with the columns that came later, as `LATER` has them."""
-    for name, value in LATER.items():
-        if name not in table.schema.names:
-            field = SCHEMA.field(name)
-            table = table.append_column(field, pa.array([value] * table.num_rows, field.type))
-    return table
-
-
 def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of these records under one another, all columns or those named. ValueError names a file that is no record."""
     schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
@@ -189,7 +178,7 @@ def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Tabl
     for path in paths:
         try:
             with path.open("rb") as source:
-                table = completed(pq.ParquetFile(source).read(columns, use_threads=False))  # small: threads cost more
+                table = pq.ParquetFile(source).read(columns, use_threads=False)  # small: threads cost more
             if columns is not None:
                 table = table.select([name for name in columns if name in table.schema.names])
             if table.schema != schema or not table.num_rows:

@@ -94,11 +94,12 @@ class Board:
 
     def _manifests(self) -> dict[str, tuple[Any, frozenset[str]]]:
         """trial id -> (trial, the sweeps that ask for it), of the sweeps that are shown."""
+        sweeps = {}
         for name in self.names or ledger.sweeps(self.results):
-            path = manifest_path(Path(name).stem, self.results)
-            when = path.stat().st_mtime_ns
-            if self.sweeps.get(name, (0,))[0] != when:
-                self.sweeps[name] = when, load(name, self.results)
+            when = manifest_path(Path(name).stem, self.results).stat().st_mtime_ns
+            kept = self.sweeps.get(name)
+            sweeps[name] = kept if kept and kept[0] == when else (when, load(name, self.results))
+        self.sweeps = sweeps  # whole: a page that is asked for meanwhile goes through the ones before
         found: dict[str, tuple[Any, frozenset[str]]] = {}
         for _, sweep in self.sweeps.values():
             for cell in sweep.asked(self.results):

@@ -5,6 +5,7 @@ It answers to its own names alone, so that no web page reaches it by another (DN
 
 import json
 import re
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -39,6 +40,11 @@ class Server(ThreadingHTTPServer):
         self.over.set()
         self.server_close()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that is closed before its reply has come is no news; anything else is our bug, and told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def _look(self) -> None:
         while True:
             try:
@@ -59,7 +65,15 @@ class Answer(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """What there is at a path."""
+        """What there is at a path, or why it cannot be read now."""
+        try:
+            self._answer()
+        except ConnectionError:
+            raise
+        except (OSError, ValueError) as error:  # a manifest that is being written, a file that is no record
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", f"{str(error).partition(chr(10))[0]}\n")
+
+    def _answer(self) -> None:
         asked = urlsplit(self.path)
         given = {name: values[-1] for name, values in parse_qs(asked.query).items()}
         if self.headers.get("Host") not in self.server.names:

@@ -6,28 +6,24 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
-from parrots.spec import Cell
-from sweeps import index, ledger, run_manifest
-from sweeps.devices import slots_here
+from sweeps import ledger
+from sweeps.course import interrupt, run_found
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
-from sweeps.plan import longest_first, plan_of
-from sweeps.say import count_published, out, say, say_failed, say_theory, show, summary, visible
-from sweeps.spec import Sweep, find
+from sweeps.say import count_published, out, say_theory, show, visible
+from sweeps.spec import find
 from sweeps.verbs import bench, plan
 from sweeps.verbs.board import board
 from sweeps.verbs.cluster import cluster_option, make_token, pull
@@ -39,19 +35,11 @@ from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.mlflow import SAFE, mlflow, server
-from sweeps.verbs.options import (
-    again,
-    narrowing_options,
-    notify_option,
-    results_option,
-    scale_option,
-    sweep_argument,
-)
-from sweeps.verbs.report import report, write_report
+from sweeps.verbs.options import again, narrowing_options, notify_option, results_option, scale_option, sweep_argument
+from sweeps.verbs.report import report
 from sweeps.verbs.status import retry, status, stop
 from sweeps.verbs.train import train
 from sweeps.verbs.trial import evaluate, logs, reproduce, samples
-from sweeps.watch import Watch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -128,63 +116,6 @@ def run(
         return run_found(found, results, how, tell=tell)
 
 
-def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
-    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
-    claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
-    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
-
-
-def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
-    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
-    from sweeps.tracking import Mirror
-
-    before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
-    slots = how.slots or slots_here()
-    made = plan_of(found, results, slots)
-    missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
-    found.manifest(results)
-    out.print(f"{found.name}: {found.title}\n{summary(made)}")
-    with Mirror(results) as mirror:
-        for cell in made.cells:
-            mirror.add(cell.trial.id, found.name)
-        if missing:
-            from sweeps.run import run as run_cells
-
-            def following() -> list[Cell]:
-                """What a search needs after the cells that have ended; one that failed in this run is not tried again."""
-                now = plan_of(found, results, slots)
-                more = [cell for cell in ledger.read(results).missing(now.cells) if cell.trial.id not in watch.cells]
-                more = more if only is None else []
-                watch.expect(more, now)
-                return longest_first(more, now)
-
-            # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
-            terminal = Console(file=sys.stdout, highlight=False, markup=False)
-
-            def ended(trial_id: str) -> None:
-                mirror.add(trial_id, found.name)
-                tell.attempted(watch.cells[trial_id].trial, results)
-
-            try:
-                with Watch(missing, made, terminal, ended) as watch:
-                    run_cells(found, missing, results, watch, how, following)
-            finally:
-                run_manifest.write(found, missing, results, began)
-        after, cells = ledger.read(results), found.asked(results)
-        if any(after.state(cell) == "done" for cell in cells):
-            written = write_report([found], results)
-            verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
-            mirror.finish(found.name, described(found, verdicts), verdicts, written.html.parent)
-            say(written)
-    if mirror.problem:
-        out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
-    say_failed([index.entry(cell) for cell in cells if after.state(cell) == "failed"], found.command, after)
-    tell.ended(Counter(after.state(cell) for cell in cells))
-    if tell.problem:
-        out.print(tell.problem)
-    return 1 if after.missing(cells) else 0
-
-
 @cli.command()
 @results_option
 @click.option(
@@ -251,11 +182,6 @@ cli.add_command(export)
 cli.add_command(report)
 for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)
-
-
-def interrupt(*_: object) -> None:
-    """End as Ctrl-C does: what a scheduler or a container sends."""
-    raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -201,5 +201,5 @@ def ports() -> Iterator[Check]:
 def limits() -> Iterator[Check]:
     """Memory, cores, open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    few = files < 4096
+    few = files < FEW_FILES
     yield Check("open files", f"{files:,} a process", "note" if few else "ok", "ulimit -n 65536" if few else "")

@@ -1,6 +1,5 @@
 """What a run needs of the nodes of a Ray cluster, each asked on the node itself."""
 
-import os
 import socket
 import sys
 import tempfile
@@ -23,11 +22,11 @@ def nodes(address: str, results: Path) -> Iterator[Check]:
     above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
     host, _, port = address.partition(":")
     if port.isdigit():
-        with socket.socket() as probe:  # Ray would try for minutes and then end this process
-            probe.settimeout(5)
-            if error := probe.connect_ex((host, int(port))):
-                yield unreached(address, os.strerror(error))
-                return
+        try:  # Ray would try for minutes and then end this process
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            yield unreached(address, error.strerror or str(error))
+            return
     try:
         ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ray.exceptions.RayError) as error:

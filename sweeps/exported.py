@@ -28,8 +28,8 @@ def table(uri: str, experiments: Sequence[str] = ()) -> "pd.DataFrame":
 
     from sweeps.tracking import SWEEPS
 
-    client = MlflowClient(tracking_uri=uri)
     try:
+        client = MlflowClient(tracking_uri=uri)
         there = {one.name: one.experiment_id for one in client.search_experiments()}
     except MlflowException as error:
         raise ValueError(f"{uri}: {str(error).splitlines()[0]}") from error

@@ -24,7 +24,7 @@ class How:
     max_device_hours: float = inf
     """Slot-hours after which the run writes checkpoints and ends."""
     slots: int | None = None
-    """Cores that cells are given; None: all of this machine, or of the cluster. GPUs are all given."""
+    """Cores that cells are given, or GPUs where there are some; None: all of this machine, or of the cluster."""
     elastic: bool = False
     """Whether a group on a cluster may go on with fewer workers."""
 
@@ -43,7 +43,7 @@ class Stack(click.ParamType):
 
 OPTIONS = (
     click.option(
-        "--slots", type=click.IntRange(min=1), help="Cores that cells may take.  [default: all; where there are GPUs, those]"
+        "--slots", type=click.IntRange(min=1), help="Cores that cells may take, or GPUs where there are some.  [default: all]"
     ),
     click.option("--elastic", is_flag=True, help="On a cluster, groups go on with fewer workers while a node is gone."),
     click.option(

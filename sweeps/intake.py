@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from parrots.frozen import canonical_json, one_line
-from parrots.record import SCHEMA, STATUSES, completed
+from parrots.record import SCHEMA, STATUSES
 from parrots.spec import Evaluation, Trial
 
 FOLDERS = ("records", "evaluations", "failures")
@@ -89,8 +89,8 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
         meta = file.metadata
         unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         _require(0 < meta.num_rows <= ROWS and unpacked <= UNPACKED, f"{meta.num_rows:,} rows, {unpacked:,} bytes unpacked")
-        _require(completed(file.schema_arrow.empty_table()).schema == SCHEMA, "columns other than a record's")
-        return completed(file.read()).to_pylist()
+        _require(file.schema_arrow == SCHEMA, "columns other than a record's")
+        return file.read().to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         raise RefusedError(f"not Parquet ({next(iter(str(error).splitlines()), type(error).__name__)})") from error
 

@@ -67,7 +67,7 @@ class Plan:
         return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0, scale: str = "") -> Plan:
+def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0) -> Plan:
     """Each cell's expected time and state."""
     expected = {}
     for cell in cells:

@@ -39,9 +39,9 @@ class Routing(NamedTuple):
     """Models whose tokens and experts stand in it one after another, each with as many (parrots/models/stacked.py)."""
 
     def tokens(self, T: int) -> Tensor:
-        """The token of each row."""
+        """The token of each row; there may be none of either."""
         R = len(self.expert_R)
-        return torch.arange(R, device=self.expert_R.device) // (R // T) if self.token_R is None else self.token_R
+        return torch.arange(R, device=self.expert_R.device) // (R // max(T, 1)) if self.token_R is None else self.token_R
 
 
 def count(index: Tensor, n: int) -> Tensor:

@@ -43,6 +43,8 @@ def compare(
     frame, _ = runs_of(source, columns, where, results)
     if metric not in frame:
         raise ValueError(f"--metric {metric}: {no_column(metric, frame)}")
+    if frame[metric].dtype.kind not in "fiu":
+        raise ValueError(f"--metric {metric}: a column of numbers is compared, and in this one is {frame[metric].iloc[0]!r}")
     chosen = with_best_lr(frame)
     chosen = chosen[chosen[metric].notna()]
     if chosen.empty:

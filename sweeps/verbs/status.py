@@ -12,10 +12,12 @@ import click
 from parrots.record import evaluation_path, is_done, read
 from parrots.spec import Cell
 from sweeps import index, ledger, stopping
+from sweeps.course import interrupt, run_found
 from sweeps.guard import holder, lock, writable
 from sweeps.how import How, how_options
 from sweeps.index import Entry, Index
 from sweeps.narrow import Narrowing
+from sweeps.notify import Teller
 from sweeps.say import TOLD, columns, out, say_failed
 from sweeps.spec import Sweep, load, manifest_path
 from sweeps.verbs.options import narrowing_options, notify_option, results_option
@@ -90,9 +92,6 @@ def state(one: Entry, books: ledger.Ledger) -> str:
 @notify_option
 def retry(sweep: str, results: Path, wanted: str, how: How, notify: tuple[str, ...]) -> int:
     """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more."""
-    from sweeps.cli import interrupt, run_found
-    from sweeps.notify import Teller
-
     kinds = {kind.strip() for kind in wanted.split(",")}
     if not kinds <= {"oom", "failed", "infrastructure", "bug"}:
         raise ValueError(f"--status {wanted}: oom, failed (any other), infrastructure or bug; diverged is a result")

@@ -53,6 +53,14 @@ def test_a_column_may_be_computed_and_runs_filtered(runs):
     assert frame["accuracy"].tolist() == [0.5]
 
 
+def test_a_table_may_say_how_its_runs_ended_and_need_not_say_why(runs):
+    states = ["done", "failed", "oom", "done"]
+    frame = analysis.load(runs(ROWS.assign(status=states)), NAMES)
+    assert (frame["status"].tolist(), set(frame["reason"])) == (states, {""})
+    with pytest.raises(ValueError, match="status is 'FINISHED' in some runs; it has to be one of done, "):
+        analysis.load(runs(ROWS.assign(status="FINISHED")), NAMES)
+
+
 def test_our_own_records_are_such_a_frame(make_trial, tmp_path):
     good, bad = make_trial(seed=0), make_trial(seed=1)
     record(good).write(tmp_path)

@@ -9,6 +9,7 @@ from parrots.measurement import Measurement
 
 from ..conftest import BOOK, MOE, PATH
 from ..test_record import record
+from .tables import described_models
 
 
 def done(trial, results, loss: float, score: float = 0.5, **changes) -> str:
@@ -78,6 +79,13 @@ def test_a_task_with_a_validation_loss_is_chosen_by_it_and_one_without_by_the_tr
             ids.append(trial.id)
     chosen = with_best_lr(load(tmp_path, ids))
     assert dict(zip(chosen["task"], chosen["lr"], strict=True)) == {"length2_path": 0.1, "phonebook": 0.2}
+
+
+def test_a_table_without_losses_may_have_a_learning_rate_but_no_choice_of_them():
+    runs = described_models(seeds=2).drop(columns="validation_loss").assign(lr=0.1)
+    assert len(with_best_lr(runs)) == len(runs)
+    with pytest.raises(ValueError, match="no run has a loss to choose by"):
+        with_best_lr(runs.assign(lr=runs["seed"] + 1.0))
 
 
 def test_a_diverged_trial_loses_the_choice_and_all_diverged_leave_none(make_trial, tmp_path):

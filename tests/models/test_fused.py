@@ -18,6 +18,7 @@ from parrots.training.optim import adamw, descend
 
 pytestmark = pytest.mark.skipif(not fused.installed(), reason="numba is not installed")
 DRAW = torch.Generator().manual_seed(0)
+EACH = ("auto", "loop", "grouped", "padded", "compiled")
 
 
 def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -151,11 +152,11 @@ def test_a_step_is_clipping_and_adamw_as_torch_has_them(clip_norm, ffn):
 
 
 @pytest.mark.parametrize(("heads", "kv"), [(4, 2), (4, 4), (3, 1)])
-@pytest.mark.parametrize("ffn", [None, MoE(d_ff=8, n_experts=4).model_dump()])
+@pytest.mark.parametrize(("ffn", "backend"), [(None, "auto"), *((MoE(d_ff=8, n_experts=4).model_dump(), b) for b in EACH)])
 @pytest.mark.parametrize("batch", [1, 5, 70])
-def test_decoding_in_lanes_is_decoding(heads, kv, ffn, batch):
+def test_decoding_in_lanes_is_decoding(heads, kv, ffn, backend, batch):
     """Token by token what a forward pass over all of it says; 70 prompts share what they begin with."""
-    transformer = Transformer(model(heads, kv, 24, ffn), 9, 12)
+    transformer = Transformer(model(heads, kv, 24, ffn), 9, 12, backend)
     transformer.initialize(0)
     transformer.eval()
     prompts = torch.randint(9, (batch, 5), generator=DRAW)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import struct
 import time
 
 import pytest
@@ -151,10 +152,21 @@ def test_a_folder_that_cannot_be_read_is_told_and_looked_at_again(server, result
     while not server.board.problem and time.monotonic() < until:
         time.sleep(0.1)
     assert "not JSON" in server.board.since(0)["problem"]
+    assert ask(server, "/") == 503
     manifest.write_text(text)
     while server.board.problem and time.monotonic() < until:
         time.sleep(0.1)
     assert server.board.problem == ""
+
+
+def test_a_file_that_is_no_record_has_no_curves_and_a_page_that_goes_away_is_no_news(server, results, capfd):
+    path_of("0123456789abcdef", results).write_bytes(b"PAR1 but not really")
+    assert ask(server, "/curves?trial=0123456789abcdef") == 503
+    with socket.create_connection(server.server_address) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+        gone.sendall(b"GET /rows?after=0 HT")
+    assert ask(server, "/rows?after=0") == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_nothing_to_show_and_a_port_in_use_are_a_line(tmp_path, results, capsys):

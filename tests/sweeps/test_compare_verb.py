@@ -42,6 +42,7 @@ def test_claims_of_the_paper_are_held_against_a_table(table, capsys):
     [
         (["compare", "--metric", "knowledge"], "no column 'N_total'"),
         (["compare", *MAPPED, "--metric", "knowlege"], "nearest are knowledge"),
+        (["compare", *MAPPED, "--metric", "model"], "a column of numbers is compared, and in this one is 'd256-E1'"),
         (["claims", *MAPPED], "declares no claims; name some with --of"),
         (["claims", *MAPPED, "--of", "nobody"], "nobody"),
         (["report", *MAPPED, "--filter", "N_active > 1e20"], "leaves none"),

@@ -9,7 +9,6 @@ import torch
 
 from parrots.failures import classify, of_group
 from parrots.frozen import canonical_json
-from parrots.record import LATER, SCHEMA, path_of, read
 from parrots.spec import Cell
 from sweeps import stopping
 from sweeps.cli import main
@@ -19,7 +18,6 @@ from sweeps.plan import plan
 from sweeps.watch import Watch
 
 from ..conftest import MOE, make
-from ..test_record import record
 
 
 @pytest.mark.parametrize(
@@ -45,18 +43,6 @@ def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
     assert of_group([gone, gone]) == "infrastructure"
     assert of_group([gone, ValueError("wrong shape")]) == "bug"
     assert of_group([gone, torch.OutOfMemoryError("full"), ValueError("wrong shape")]) == "oom"
-
-
-def test_a_record_of_before_the_later_columns_is_read_with_what_they_mean(make_trial, tmp_path):
-    import pyarrow.parquet as pq
-
-    trial = make_trial()
-    record(trial).write(tmp_path)
-    path = path_of(trial.id, tmp_path)
-    pq.write_table(pq.read_table(path).drop_columns(list(LATER)), path)
-    table = read([path])
-    assert table.schema == SCHEMA
-    assert {name: set(table[name].to_pylist()) for name in LATER} == {name: {value} for name, value in LATER.items()}
 
 
 def test_money_buys_device_hours(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from parrots.execution import finish
 from parrots.placement import Placement
-from parrots.record import LATER, SCHEMA, path_of, read
+from parrots.record import SCHEMA, path_of, read
 from parrots.spec import Cell, Evaluation
 from sweeps.cli import main
 
@@ -55,12 +55,6 @@ def test_what_was_run_elsewhere_comes_in_byte_for_byte_and_once(elsewhere, tmp_p
         assert sorted(os.listdir(tmp_path / folder)) == names
         assert all((tmp_path / folder / n).read_bytes() == (elsewhere / folder / n).read_bytes() for n in names)
     assert ingest(capsys, elsewhere, tmp_path) == (0, "0 taken, 3 were here already, 0 refused; weights of 0 trials\n")
-
-
-def test_a_record_of_before_some_columns_were_there_comes_in(copied, tmp_path, capsys):
-    path = path_of(TRIAL.id, copied)
-    pq.write_table(read([path]).drop_columns(list(LATER)), path)
-    assert ingest(capsys, copied, tmp_path / "results")[1].startswith("3 taken")
 
 
 def test_a_record_that_is_here_stays(elsewhere, tmp_path, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import cli, ledger
+from sweeps import ledger
 from sweeps.cli import main
 from sweeps.guard import holder, lock
 from sweeps.spec import find, load
@@ -86,7 +86,7 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
         ran.extend([found, only])
         return 0
 
-    monkeypatch.setattr(cli, "run_found", run_found)
+    monkeypatch.setattr("sweeps.verbs.status.run_found", run_found)
     said(capsys, "retry", "quickstart", "--status", wanted)
     whole, only = ran
     trials = [cell.trial.id for cell in load("quickstart", results).cells]
@@ -110,7 +110,7 @@ def test_stop_ends_the_run_that_holds_the_results_and_nothing_else(results, caps
     assert main(["stop"]) == 2
     assert "no run is at work in results" in capsys.readouterr().err
     code = (
-        "import signal, sys, time; from pathlib import Path; from sweeps.cli import interrupt; from sweeps.guard import lock\n"
+        "import signal, time; from pathlib import Path; from sweeps.course import interrupt; from sweeps.guard import lock\n"
         "signal.signal(signal.SIGTERM, interrupt)\n"
         "with lock(Path('results')):\n    print('held', flush=True)\n    time.sleep(60)"
     )

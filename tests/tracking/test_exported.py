@@ -65,6 +65,7 @@ def test_a_run_that_failed_is_in_it_with_its_reason(results, tmp_path):
         (["--from-mlflow", "a.csv", "b.csv"], "takes one FILE"),
         (["--store", "sqlite:///x.db"], "go with --from-mlflow"),
         (["--from-mlflow", "runs.csv", "--store", "sqlite:////nowhere/x.db"], "no MLflow store"),
+        (["--from-mlflow", "runs.csv", "--store", "ftp://nowhere"], "ftp://nowhere: "),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_a_line(results, tmp_path, monkeypatch, capsys, words, said):

@@ -1,0 +1,82 @@
+"""The course of a run: what is missing of a sweep is run on Ray and mirrored to MLflow; then the report, and who is told."""
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from parrots.spec import Cell
+from sweeps import index, ledger, run_manifest
+from sweeps.devices import slots_here
+from sweeps.how import How
+from sweeps.notify import Teller
+from sweeps.plan import longest_first, plan_of
+from sweeps.say import out, say, say_failed, summary
+from sweeps.spec import Sweep
+from sweeps.verbs.report import write_report
+from sweeps.watch import Watch
+
+
+def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
+    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
+    from sweeps.tracking import Mirror
+
+    before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
+    slots = how.slots or slots_here()
+    made = plan_of(found, results, slots)
+    missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
+    found.manifest(results)
+    out.print(f"{found.name}: {found.title}\n{summary(made)}")
+    with Mirror(results) as mirror:
+        for cell in made.cells:
+            mirror.add(cell.trial.id, found.name)
+        if missing:
+            from sweeps.run import run as run_cells
+
+            def following() -> list[Cell]:
+                """What a search needs after the cells that have ended; one that failed in this run is not tried again."""
+                now = plan_of(found, results, slots)
+                more = [cell for cell in ledger.read(results).missing(now.cells) if cell.trial.id not in watch.cells]
+                more = more if only is None else []
+                watch.expect(more, now)
+                return longest_first(more, now)
+
+            # bound to the stream as it is now: while Ray runs, what it and its libraries print goes to a log
+            terminal = Console(file=sys.stdout, highlight=False, markup=False)
+
+            def ended(trial_id: str) -> None:
+                mirror.add(trial_id, found.name)
+                tell.attempted(watch.cells[trial_id].trial, results)
+
+            try:
+                with Watch(missing, made, terminal, ended) as watch:
+                    run_cells(found, missing, results, watch, how, following)
+            finally:
+                run_manifest.write(found, missing, results, began)
+        after, cells = ledger.read(results), found.asked(results)
+        if any(after.state(cell) == "done" for cell in cells):
+            written = write_report([found], results)
+            verdicts = {decision.claim.name: decision.headline for decision in written.decisions}
+            mirror.finish(found.name, described(found, verdicts), verdicts, written.html.parent)
+            say(written)
+    if mirror.problem:
+        out.print(f"MLflow lacks some of this ({mirror.problem}); `{found.command}` again adds what is missing")
+    say_failed([index.entry(cell) for cell in cells if after.state(cell) == "failed"], found.command, after)
+    tell.ended(Counter(after.state(cell) for cell in cells))
+    if tell.problem:
+        out.print(tell.problem)
+    return 1 if after.missing(cells) else 0
+
+
+def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
+    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
+    claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
+    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
+
+
+def interrupt(*_: object) -> None:
+    """End as Ctrl-C does: what a scheduler or a container sends."""
+    raise KeyboardInterrupt
