@@ -28,7 +28,7 @@ def test_figures_of_the_paper_are_seen_and_what_is_absent_can_be_opened(page, br
     figures = browser.find_elements(By.CSS_SELECTOR, "figure svg")
     assert all(one.is_displayed() and one.size["width"] >= 600 and one.size["height"] > 150 for one in figures)
     verdicts = browser.find_elements(By.CSS_SELECTOR, ".verdict")
-    assert [one.text.split(": ")[-1].split("\n")[0] for one in verdicts] == ["supported", "undecided"]
+    assert [one.text.split("\n")[0].split(": ")[-1] for one in verdicts] == ["supported", "undecided"]
     assert all(one.is_displayed() and one.size["width"] <= width for one in verdicts)
     details = browser.find_element(By.CSS_SELECTOR, "details.absent")
     details.find_element(By.TAG_NAME, "summary").click()
