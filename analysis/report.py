@@ -36,7 +36,7 @@ from analysis.report_tables import (
     with_books,
 )
 from analysis.size_figures import of_sizes
-from analysis.table import CHOOSERS, CURVES, choosers, curves, load, with_best_lr
+from analysis.table import CHOOSERS, CURVES, choosers, curves, load, several_rates, with_best_lr
 from analysis.threshold import runs_of
 from analysis.training_figures import of_training
 from analysis.verdicts import Decision, family
@@ -144,7 +144,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
         ],
         "axes": list(predictors(chosen, asked.claims)),
         "rates": list(movements(chosen, frame)),
-        "rule": rule(frame) if frame["lr"].notna().any() else "",
+        "rule": rule(frame) if several_rates(frame) else "",
         "cells": {
             task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
         },
