@@ -33,13 +33,15 @@ def report(sweeps: tuple[str, ...], results: Path, columns: dict[str, str], wher
     tables = [one for one in sweeps if is_table(one)]
     if tables and len(sweeps) > 1:
         raise ValueError(f"{tables[0]} is a table of runs; a report of one is a report of it alone")
-    writable(results)
     if tables:
+        writable(results)
         say(write_table_report(tables[0], columns, where, declared, results))
         return
     if columns or where or declared:
         raise ValueError("--map, --filter and --of are for a table of runs; a sweep has its own columns and claims")
-    say(write_report([load(sweep, results) for sweep in dict.fromkeys(sweeps)], results))
+    found = [load(sweep, results) for sweep in dict.fromkeys(sweeps)]
+    writable(results)
+    say(write_report(found, results))
 
 
 def write_table_report(source: str, columns: dict[str, str], where: str, declared: Sequence[str], results: Path) -> "Report":

@@ -41,7 +41,8 @@ def place(tmp_path) -> Placement:
 
 
 def measured(record) -> list[tuple]:
-    return [(m.metric, m.step, m.value, m.n) for m in record.measurements]
+    """Values as text, to the last digit: what is no number equals itself."""
+    return [(m.metric, m.step, repr(m.value), m.n) for m in record.measurements]
 
 
 def interrupted(trial, place: Placement, *lengths: int):
