@@ -144,7 +144,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
         ],
         "axes": list(predictors(chosen, asked.claims)),
         "rates": list(movements(chosen, frame)),
-        "rule": rule(frame) if several_rates(frame) else "",
+        "rule": rule(frame),
         "cells": {
             task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
         },
@@ -167,8 +167,11 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
 
 
 def rule(frame: pd.DataFrame) -> str:
-    """What chooses a learning rate, by task where tasks differ in it."""
-    chosen = {task: CHOOSERS[column] for task, column in choosers(frame).items()}
+    """What chooses a learning rate, by task where tasks differ in it; nothing where there is none to choose."""
+    several = frame.groupby("task").filter(several_rates)
+    chosen = {task: CHOOSERS[column] for task, column in choosers(several).items()}
+    if not chosen:
+        return ""
     if len(set(chosen.values())) == 1:
         return f"the lowest {next(iter(chosen.values()))}, averaged over seeds"
     return " and ".join(f"the lowest {loss} ({task})" for task, loss in chosen.items()) + ", averaged over seeds"
