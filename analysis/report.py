@@ -36,7 +36,7 @@ from analysis.report_tables import (
     with_books,
 )
 from analysis.size_figures import of_sizes
-from analysis.table import CHOOSERS, CURVES, choosers, curves, load, with_best_lr
+from analysis.table import CHOOSERS, CURVES, choosers, curves, load, several_rates, with_best_lr
 from analysis.threshold import runs_of
 from analysis.training_figures import of_training
 from analysis.verdicts import Decision, family
@@ -144,7 +144,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
         ],
         "axes": list(predictors(chosen, asked.claims)),
         "rates": list(movements(chosen, frame)),
-        "rule": rule(frame) if frame["lr"].notna().any() else "",
+        "rule": rule(frame),
         "cells": {
             task: rows(some.drop(columns="task").dropna(axis=1, how="all")) for task, some in cells.groupby("task", sort=False)
         },
@@ -167,8 +167,11 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
 
 
 def rule(frame: pd.DataFrame) -> str:
-    """What chooses a learning rate, by task where tasks differ in it."""
-    chosen = {task: CHOOSERS[column] for task, column in choosers(frame).items()}
+    """What chooses a learning rate, by task where tasks differ in it; nothing where there is none to choose."""
+    several = frame.groupby("task").filter(several_rates)
+    chosen = {task: CHOOSERS[column] for task, column in choosers(several).items()}
+    if not chosen:
+        return ""
     if len(set(chosen.values())) == 1:
         return f"the lowest {next(iter(chosen.values()))}, averaged over seeds"
     return " and ".join(f"the lowest {loss} ({task})" for task, loss in chosen.items()) + ", averaged over seeds"

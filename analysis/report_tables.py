@@ -14,7 +14,7 @@ from analysis.contrast import field_of
 from analysis.paper_figures import BOOKS
 from analysis.predictors import axes
 from analysis.rates import movement
-from analysis.table import CEILINGS
+from analysis.table import CEILINGS, several_rates
 from analysis.threshold import readings, runs_of, subject
 from analysis.verdicts import Decision, decide
 
@@ -78,7 +78,7 @@ def movements(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     """For each task of which several learning rates were tried, how the best one moves, or why that is not known."""
     for task, runs in chosen.groupby("task", sort=False):
         tried = frame[frame["task"] == task]
-        if tried["lr"].nunique() > 1:
+        if several_rates(tried):
             try:
                 said = str(movement(runs, tried))
             except ValueError as error:
@@ -107,10 +107,11 @@ def varying(runs: pd.DataFrame) -> list[str]:
 def edges(chosen: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     """A sentence for each task of which some configurations want a learning rate beyond those tried."""
     for task, runs in chosen.groupby("task", sort=False):
-        tried = frame.loc[frame["task"] == task, "lr"]
+        some = frame[frame["task"] == task]
+        tried = some["lr"]
         for end, rate in (("highest", tried.max()), ("lowest", tried.min())):
             at = runs.loc[runs["lr"] == rate, "configuration"].nunique()
-            if at and tried.nunique() > 1:
+            if at and several_rates(some):
                 yield f"{task}: {at} of {runs['configuration'].nunique()} chose the {end} rate tried, {rate:g}."
 
 
@@ -118,9 +119,9 @@ def sensitivity(decision: Decision, frame: pd.DataFrame) -> list[tuple[str, str]
     """The verdict had the learning rate been fixed for all configurations, for each rate tried: (rule, verdict)."""
     runs = subject(decision.claim, frame)
     runs = runs[runs["status"] == "done"]
-    rates = sorted(runs["lr"].unique())
-    if len(rates) < 2:
+    if not several_rates(runs):
         return []
+    rates = sorted(runs["lr"].dropna().unique())
     fixed = [(lr, decide(decision.claim, runs[runs["lr"] == lr])) for lr in rates]
     return [(f"lr = {lr:g} for all", f"{d.verdict}; {d.evidence}") for lr, d in fixed]
 

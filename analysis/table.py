@@ -106,6 +106,11 @@ def choosers(frame: pd.DataFrame) -> dict[str, str]:
     return {task: of(runs) for task, runs in frame.groupby("task", sort=False)}
 
 
+def several_rates(frame: pd.DataFrame) -> bool:
+    """Whether a configuration was trained at several learning rates, so that there is one to choose."""
+    return bool((frame.groupby("configuration")["lr"].nunique() > 1).any())
+
+
 def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
     """The trials of each configuration at its best learning rate: the lowest loss of `choosers`, averaged over seeds.
 
@@ -120,7 +125,7 @@ def with_best_lr(frame: pd.DataFrame) -> pd.DataFrame:
     for task, column in choosers(frame).items():
         measured = measured.where(frame["task"] != task, frame[column])
     if done.any() and measured[done].isna().all():
-        if (frame.groupby("configuration")["lr"].nunique() > 1).any():
+        if several_rates(frame):
             raise ValueError(
                 "learning rates differ, and no run has a loss to choose by; say which column is, with --map loss=COLUMN"
             )

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from analysis.figures import said
 from analysis.picture import LOOKS, STROKES, Picture, panels, sparse_ticks, styled
-from analysis.table import CHOOSERS, CURVE, choosers
+from analysis.table import CHOOSERS, CURVE, choosers, several_rates
 
 HEALTH = {
     "router_largest_share": "largest expert's share (1: fair)",
@@ -87,10 +87,9 @@ def health(chosen: pd.DataFrame, points: pd.DataFrame) -> Picture:
 @styled
 def basins(frame: pd.DataFrame, chosen: pd.DataFrame) -> Picture:
     """The loss that chooses, against the learning rate: a line a configuration, its choice filled."""
-    tried = frame[frame["status"] == "done"].groupby("task")["lr"].nunique()
-    tasks = [task for task, count in tried.items() if count > 1]
+    tasks = [task for task, some in frame[frame["status"] == "done"].groupby("task") if several_rates(some)]
     if not tasks:
-        raise ValueError("one learning rate was tried")
+        raise ValueError("one learning rate was tried of each configuration")
     losses = choosers(frame)
     figure, axes = panels(len(tasks), 6)
     text = (

@@ -14,8 +14,7 @@ from functools import partial
 import torch
 from bench import DEVICE, Table, arguments, machine, medians, some
 
-from parrots.models import fused, megablocks_backend
-from parrots.models.moe import BACKENDS, COMPILED, MEGABLOCKS, chosen
+from parrots.models.moe import BACKENDS, PARTICULAR, chosen
 from parrots.models.routers import Routing, softmax_top_k
 
 K = 2
@@ -48,7 +47,7 @@ def routed(T: int, E: int) -> Routing:
 def main() -> None:
     """Print the table, and write it where asked."""
     args = arguments(__doc__, seconds=(0.7, "for each backend, each shape"))
-    unfit = {MEGABLOCKS: megablocks_backend.unfit(DEVICE), COMPILED: DEVICE == "cuda" or not fused.installed()}
+    unfit = {name: one.unfit(DEVICE) for name, one in PARTICULAR.items()}
     names = [name for name in BACKENDS if not unfit.get(name)]
     dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float32
     table = Table(

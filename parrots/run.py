@@ -25,8 +25,7 @@ from pydantic import ValidationError
 from parrots.execution import endeavour, side_by_side
 from parrots.failures import hardware
 from parrots.frozen import one_line
-from parrots.models import megablocks_backend
-from parrots.models.moe import AUTO, BACKENDS, MEGABLOCKS
+from parrots.models.moe import AUTO, BACKENDS, PARTICULAR
 from parrots.placement import Placement, Progress
 from parrots.record import Record, is_done
 from parrots.spec import Cell, Trial
@@ -82,8 +81,8 @@ def check(cells: list[Cell], place: Placement) -> None:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
-    if place.backend == MEGABLOCKS:
-        check_megablocks([cell.trial for cell in cells], place)
+    if place.backend in PARTICULAR:
+        check_backend([cell.trial for cell in cells], place)
     for trial in (cell.trial for cell in cells):
         if (size := trial.training.batch_size) % place.world:
             label = f"{trial.task.kind} {trial.name}"
@@ -92,13 +91,14 @@ def check(cells: list[Cell], place: Placement) -> None:
         raise ValueError(f"--keep none: {asked.trial.task.kind} {asked.trial.name} has evaluations, which need its weights")
 
 
-def check_megablocks(trials: list[Trial], place: Placement) -> None:
+def check_backend(trials: list[Trial], place: Placement) -> None:
     """ValueError if that backend cannot run here, or not for one of the trials."""
-    if reason := megablocks_backend.unfit(place.device):
-        raise ValueError(f"--backend megablocks: {reason}")
+    one = PARTICULAR[place.backend]
+    if reason := one.unfit(place.device):
+        raise ValueError(f"--backend {place.backend}: {reason}")
     for trial in trials:
-        if reason := megablocks_backend.unfit_for(trial.model, trial.training.precision):
-            raise ValueError(f"--backend megablocks: {trial.task.kind} {trial.name}: {reason}")
+        if reason := one.unfit_for(trial.model, trial.training.precision):
+            raise ValueError(f"--backend {place.backend}: {trial.task.kind} {trial.name}: {reason}")
 
 
 def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, begin_for: float = math.inf) -> int:

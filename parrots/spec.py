@@ -116,6 +116,12 @@ class Evaluation(Frozen):
     at_most: Annotated[int, Field(ge=1)] | None = None
     """Examples asked, from the first; by default all of the split."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.split == "validation" and not self.task.validated:
+            raise ValueError(f"split='validation': {self.task.kind} has train and test alone")
+        return self
+
     def of(self, trial: Trial) -> str:
         """`TRIAL-EVALUATION`, the id of this evaluation of this trial."""
         said = {"evaluation": canonical(self), "task_version": self.task.version}

@@ -124,10 +124,9 @@ def backends() -> Iterator[Check]:
     import torch
     import torch.nn.functional as F
 
-    from parrots.models import megablocks_backend
-    from parrots.models.moe import BACKENDS, MEGABLOCKS
+    from parrots.models.moe import BACKENDS, PARTICULAR
 
-    why = {MEGABLOCKS: megablocks_backend.unfit()}
+    why = {name: one.unfit() for name, one in PARTICULAR.items()}
     if not hasattr(F, "grouped_mm"):
         why["grouped"] = "torch has no grouped_mm, which came with 2.10"
     for name in BACKENDS:

@@ -67,6 +67,13 @@ def test_lost_weights_are_said_to_be_lost(tmp_path):
         finish(Cell(trial=trial, evaluations=(SPARSER,)), tmp_path, place(tmp_path), ABOUT)
 
 
+def test_a_task_without_a_split_that_validates_is_not_asked_one():
+    book = {"kind": "phonebook", "n_entries": 10, "n_test": 10}
+    with pytest.raises(ValueError, match="split='validation': phonebook has train and test alone"):
+        Evaluation(name="e", task=book, split="validation")
+    assert Evaluation(name="e", task=GRAPHS, split="validation").task.validated
+
+
 def test_what_a_model_cannot_read_is_refused_when_it_is_declared():
     with pytest.raises(ValueError, match=r"evaluation e: 13 tokens.*a model of shortest_path knows 12"):
         Cell(trial=make(task=GRAPHS), evaluations=(Evaluation(name="e", task={**GRAPHS, "n_vertices": 7}),))

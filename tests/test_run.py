@@ -156,6 +156,19 @@ def test_megablocks_is_refused_the_trials_that_it_cannot_compute(tmp_path, monke
     check([Cell(trial=make()), Cell(trial=make(MOE, precision="bfloat16"))], place)
 
 
+@pytest.mark.parametrize(
+    ("device", "trial", "said"),
+    [
+        ("meta", make(MOE), "needs a CPU, and the device is meta"),
+        ("cpu", make(MOE, precision="bfloat16"), r"phonebook d16-\S+: training.precision='bfloat16'"),
+        ("cpu", make({**MOE, "router": "expert_choice", "renormalize": False}), r"phonebook d16-\S+: router='expert_choice'"),
+    ],
+)
+def test_compiled_experts_are_refused_what_they_cannot_compute(tmp_path, device, trial, said):
+    with pytest.raises(ValueError, match=f"^--backend compiled: {said}"):
+        check([Cell(trial=trial)], Placement(tmp_path, tmp_path, device, backend="compiled"))
+
+
 def test_workers_that_cannot_share_a_batch_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match=r"phonebook d16-f32-.*: 3 workers cannot share training.batch_size=20 evenly"):
         check([Cell(trial=make())], Placement(tmp_path, world=3))

@@ -19,6 +19,12 @@ function defaults() {
   set("axes", [...tasks, ...telling().filter(name => name !== "seed" && name !== "kind").slice(0, innerWidth < 700 ? 3 : 6), ...sizes, main].filter((n, k, all) => all.indexOf(n) === k));
 }
 
+// Somebody chose: new trials do not change it, and the address has it.
+function pick(name, wanted) {
+  view[name] = wanted;
+  touched.add(name);
+}
+
 // The next address: what was chosen and what is filtered.
 function remember() {
   const said = Object.fromEntries(CHOSEN.filter(name => touched.has(name) || name === "kept").map(name => [name, view[name]]));
@@ -30,7 +36,7 @@ function remember() {
 function recall() {
   try {
     const said = JSON.parse(decodeURIComponent(location.hash.slice(1)) || "{}");
-    for (const name of CHOSEN) if (said[name] !== undefined) { view[name] = said[name]; touched.add(name); }
+    for (const name of CHOSEN) if (said[name] !== undefined) pick(name, said[name]);
     filter.query = said.filter?.query ?? "";
     filter.states = new Set(said.filter?.states);
     filter.tasks = new Set(said.filter?.tasks);
@@ -42,6 +48,7 @@ function recall() {
 }
 
 function refilter() {
+  if (!data.n) return;
   try {
     view.shown = chosen();
     byId("query").classList.remove("wrong");
@@ -166,8 +173,7 @@ function menu(box, list, wanted) {
   inside.replaceChildren(...grouped(wanted).flatMap(([said, names]) => [element("b", {}, said), ...names.map(name => {
     const tick = element("input", { type: "checkbox", checked: view[list].includes(name) });
     tick.addEventListener("change", () => {
-      view[list] = tick.checked ? [...view[list], name] : view[list].filter(one => one !== name);
-      touched.add(list);
+      pick(list, tick.checked ? [...view[list], name] : view[list].filter(one => one !== name));
       draw();
       remember();
     });
@@ -248,9 +254,9 @@ function choose(select, act) {
 }
 
 byId("query").addEventListener("input", event => { filter.query = event.target.value; refilter(); remember(); });
-choose(byId("colour"), v => { view.colour = v; touched.add("colour"); });
-choose(byId("y"), v => { view.y = v; touched.add("y"); });
-for (const one of scatters) choose(one.select, v => { view.x[one.k] = v; touched.add("x"); });
+choose(byId("colour"), v => pick("colour", v));
+choose(byId("y"), v => pick("y", v));
+for (const one of scatters) choose(one.select, v => pick("x", view.x.map((other, k) => k === one.k ? v : other)));
 byId("csv").addEventListener("click", saveCsv);
 byId("reset").addEventListener("click", reset);
 document.addEventListener("keydown", event => {

@@ -190,7 +190,7 @@ parallel.move = event => {
     drag.button.style.left = `${px}px`;
     const to = view.axes.findIndex((_, j) => Math.abs(parallel.x(j) - px) < (parallel.x(1) - parallel.x(0)) / 2);
     if (to >= 0 && view.axes[to] !== drag.name) {
-      view.axes = move(view.axes, drag.name, to);
+      pick("axes", move(view.axes, drag.name, to));
       later();
     }
     return;
@@ -210,7 +210,7 @@ parallel.end = event => {
     if (event.type === "pointerup" && !event.target.closest(".name")) keep(parallel.nearest(...inside(event, parallel.box)));
     return;
   }
-  if (drag.kind === "name" && !drag.moved) view.colour = drag.name;
+  if (drag.kind === "name" && !drag.moved) pick("colour", drag.name);
   if (drag.kind !== "name" && !drag.moved) filter.brushes.delete(view.axes[drag.k]);
   refilter();
   remember();
@@ -234,8 +234,8 @@ parallel.box.addEventListener("pointerleave", () => parallel.drag || hover(-1));
 parallel.box.addEventListener("keydown", event => {
   const name = event.target.dataset?.name, by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!name) return;
-  if (event.key === "Enter" || event.key === " ") view.colour = name;
-  else if (by) view.axes = move(view.axes, name, Math.max(0, view.axes.indexOf(name) + by));
+  if (event.key === "Enter" || event.key === " ") pick("colour", name);
+  else if (by) pick("axes", move(view.axes, name, Math.max(0, view.axes.indexOf(name) + by)));
   else return;
   event.preventDefault();
   draw();

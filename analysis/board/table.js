@@ -134,7 +134,7 @@ table.body.addEventListener("click", event => {
   const name = event.target.closest("[data-sort]")?.dataset.sort, row = event.target.closest("[data-i]");
   if (name) {
     const numeric = column(name)?.about().numeric;
-    view.sort = [name, view.sort[0] === name ? -view.sort[1] : numeric && column(name).group === "score" ? -1 : 1];
+    pick("sort", [name, view.sort[0] === name ? -view.sort[1] : numeric && column(name).group === "score" ? -1 : 1]);
     refilter();
     remember();
   } else if (row) keep(Number(row.dataset.i));

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from parrots.models.config import Model, MoE
+
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
 LONGEST = 64  # tokens of a sequence whose attention works in the cache
@@ -19,6 +21,22 @@ LONGEST = 64  # tokens of a sequence whose attention works in the cache
 def installed() -> bool:
     """Whether there is a numba to compile with."""
     return find_spec("numba") is not None
+
+
+def unfit(device: str = "cpu") -> str:
+    """Why experts cannot be computed by the kernels here, in a line; nothing where they can."""
+    if not installed():
+        return "needs numba; pip install numba"
+    return "" if device.startswith("cpu") else f"needs a CPU, and the device is {device}"
+
+
+def unfit_for(model: Model, precision: str = "float32") -> str:
+    """Why they cannot compute this model's experts, in a line; nothing where they can or where there are none."""
+    if not isinstance(model.ffn, MoE):
+        return ""
+    if model.ffn.router == "expert_choice":
+        return "router='expert_choice' gives tokens unequal numbers of experts, and its kernels want top_k each"
+    return "" if precision == "float32" else f"training.precision={precision!r}: its kernels multiply in float32 only"
 
 
 def takes(x: Tensor) -> bool:

@@ -210,13 +210,15 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
+PARTICULAR = {COMPILED: fused, MEGABLOCKS: megablocks_backend}
+"""Backends that go with some devices and models alone: where their `unfit` and `unfit_for` are, which say why not."""
+
+
 def check_backend(backend: str, model: Model) -> None:
     """ValueError if there is no such backend, or if it cannot run here or not for this model."""
     if backend not in (AUTO, *BACKENDS):
         raise ValueError(f"backend={backend!r}: one of {', '.join((AUTO, *BACKENDS))}")
-    if backend == COMPILED and not fused.installed():
-        raise ValueError(f"backend={backend!r}: needs numba; pip install numba")
-    if backend == MEGABLOCKS and (reason := megablocks_backend.unfit() or megablocks_backend.unfit_for(model)):
+    if (one := PARTICULAR.get(backend)) and (reason := one.unfit() or one.unfit_for(model)):
         raise ValueError(f"backend={backend!r}: {reason}")
 
 

@@ -72,7 +72,9 @@ def test_sparsity_tokens_and_training_are_drawn_from_a_table_too():
     )
     assert len(curves(frame, points).numbers()) == 16
     assert len(health(frame[frame["kind"] == "MoE"], points).numbers()) == 8
-    assert len(basins(frame, frame).numbers())
+    assert len(basins(pd.concat([frame, frame.assign(lr=2 * frame["lr"])]), frame).numbers())
+    with pytest.raises(ValueError, match="one learning rate was tried of each configuration"):
+        basins(frame, frame)
     assert len(planned_and_actual(frame, dict.fromkeys(frame.index, 9.0)).numbers()) == 10
 
 

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -90,6 +91,7 @@ def test_five_thousand_trials_sort_and_scroll_and_only_those_in_sight_are_rows(m
     assert float(said(opened, "exact_match")[0].split()[0]) == pytest.approx(best, abs=1e-4)
     press(opened, "#table [data-sort=seed]")
     WebDriverWait(opened, 10).until(lambda b: said(b, "seed")[:3] == ["0", "1", "2"])
+    assert json.loads(unquote(urlsplit(opened.current_url).fragment))["sort"] == ["seed", 1]
     opened.execute_script("document.querySelector('#table .body').scrollTop = 1e9")
     WebDriverWait(opened, 10).until(lambda b: said(b, "seed")[-1] == str(MANY - 1))
     assert len(opened.find_elements(By.CSS_SELECTOR, "#table [data-i]")) < 100
