@@ -98,10 +98,11 @@ def curves(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
 
 
 def choosers(frame: pd.DataFrame) -> dict[str, str]:
-    """Of each task, the column whose lowest value chooses a learning rate."""
+    """Of each task, the column whose lowest value chooses a learning rate: one that all of its finished runs have."""
 
     def of(runs: pd.DataFrame) -> str:
-        return next((name for name in CHOOSERS if name in runs and runs[name].notna().any()), CURVE)
+        done = runs[runs["status"] == "done"]
+        return next((name for name in CHOOSERS if name in done and len(done) and done[name].notna().all()), CURVE)
 
     return {task: of(runs) for task, runs in frame.groupby("task", sort=False)}
 
