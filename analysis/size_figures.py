@@ -110,7 +110,8 @@ def evaluations(runs: pd.DataFrame, task: str) -> Picture:
     sizes = [size for size in ("N_total", "perplexity") if size in runs]
     shown = [(name, size) for size in sizes for name in asked]
     figure, axes = panels(len(shown), 4, 3.2, most=3)
-    text = f"{task}: each evaluation against total parameters and against perplexity (the layout of figures 7 to 12)."
+    against = " and against ".join(SIZES[size] for size in sizes)
+    text = f"{task}: each evaluation against {against} (the layout of figures 7 to 12)."
     picture = Picture(f"{task}_benchmarks", text, figure)
     for panel, (name, size) in zip(axes, shown, strict=True):
         some = spoken(runs[runs[name].notna()], name)

@@ -1,6 +1,6 @@
 """How a cell is run: packed with others into reused processes, or by a Train worker group of its own; its part of a device.
 
-On a laptop a cell for one worker is packed: 0.1 to 0.3 CPU-seconds a trial, where a group takes some 20. On a cluster, and
+On a laptop a cell for one worker is packed: some tenths of a CPU-second a trial, where a group takes 20. On a cluster, and
 at the scale `paper` anywhere, cells are long and machines go away, so each is a group, unless its sweep says
 `lane="packed"`.
 """
