@@ -50,7 +50,7 @@ def cluster(tmp_path_factory):
         project.mkdir(exist_ok=True)
         copy(HERE / part, project / part)
     (project / "my_sweep.py").write_text(SWEEP)
-    (project / ".gitignore").write_text(".venv\n/results/\n")
+    (project / ".gitignore").write_text(".venv\n/results/\n__pycache__/\n")
     hosts = []
     try:
         bridge()
