@@ -155,6 +155,6 @@ def test_the_page_on_three_hosts_one_of_which_is_lost_meanwhile(cluster):
     head = subprocess.run(["git", "-C", str(cluster.project), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     assert set(rows["commit"]) == {head.strip()}  # of the code that was sent, not of what is installed there
     assert "nothing stops a run" in said[f"parrots doctor --cluster {FILE}"]
-    assert said[f"parrots doctor --cluster {FILE}"].count("clock within") == len(cluster.hosts)
+    assert "clock within" in said[f"parrots doctor --cluster {FILE}"]  # of the head; `ray up` does not wait for the others
     assert "Cells that last long enough" in said[f"parrots logs --cluster {FILE}"]
     assert (cluster.project / "results" / "reports" / "my_sweep" / "report.html").exists()
