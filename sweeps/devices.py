@@ -12,6 +12,7 @@ from parrots.models.memory import Device as Kind
 from parrots.provenance import cores, processor
 
 HERE = Path(__file__).parent
+NUMBER = re.compile(r"[0-9.]+")
 UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -96,7 +97,7 @@ def size(text: str) -> float:
 
 def price(device: Device, given: str | None) -> Price | None:
     """What an hour of a device costs: as given (a number, or a file like prices.json), or by the table that comes along."""
-    if given is not None and re.fullmatch(r"[0-9.]+", given):
+    if given is not None and NUMBER.fullmatch(given):
         return Price(float(given), float(given), "as given")
     path = Path(given) if given else HERE / "prices.json"
     try:

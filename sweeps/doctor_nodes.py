@@ -17,6 +17,7 @@ def nodes(address: str, results: Path) -> Iterator[Check]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from sweeps.lanes import fewest
     from sweeps.leaks import leaks
 
     above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
@@ -50,6 +51,10 @@ def nodes(address: str, results: Path) -> Iterator[Check]:
                     yield Check(name, f"cannot run our code ({why})", "fails", "install this project and constraints.txt on it")
                     continue
                 yield from _judged(name, said, (began + time.time()) / 2, (time.time() - began) / 2)
+        alive = sum(node["Alive"] for node in ray.nodes())
+        if address != "local" and alive < fewest():
+            remedy = "`ray up` does not wait for the others: ask again in a minute; `ray monitor FILE` tells what they do"
+            yield Check("nodes", f"{alive} of at least {fewest()} are there", "note", remedy)
         for line in sorted(leaks()):
             yield Check("left over", line, "note", "of a run at work, or of one that was killed: then `ray down` and `ray up`")
     finally:

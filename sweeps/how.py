@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sweeps import devices
+from sweeps.lanes import joined
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class How:
     """Cores that cells are given, or GPUs where there are some; None: all of this machine, or of the cluster."""
     elastic: bool = False
     """Whether a group on a cluster may go on with fewer workers."""
+    max_cost: float = inf
+    """US dollars after which it ends likewise."""
+    price: str | None = None
+    """Of a device-hour, or the file of a table; None: sweeps/prices.json."""
+
+    def hours(self, device: devices.Device) -> float:
+        """The device-hours that it may take. ValueError where money is the limit and no price of the device is known."""
+        return min(self.max_device_hours, inf if self.max_cost == inf else hours_for(self.max_cost, self.price, device))
 
 
 class Stack(click.ParamType):
@@ -69,16 +78,21 @@ OPTIONS = (
         metavar="H",
         help="Write checkpoints and end when slots (GPUs, or cores) were held for so many hours.  [default: no limit]",
     ),
-    click.option("--max-cost", type=click.FloatRange(min=0, min_open=True), metavar="USD", help="The same, as money."),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(min=0, min_open=True),
+        default=inf,
+        metavar="USD",
+        help="The same, as money.  [default: no limit]",
+    ),
     click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]"),
 )
 
 
-def hours_for(cost: float, price: str | None) -> float:
-    """The hours of this machine's device that so much money buys, at the most that is asked for them."""
-    here = devices.here()
-    if (found := devices.price(here, price)) is None:
-        raise ValueError(f"--max-cost {cost:g}: no price of {here.hardware} is known; give --price")
+def hours_for(cost: float, price: str | None, device: devices.Device) -> float:
+    """The hours of a device that so much money buys, at the most that is asked for them."""
+    if (found := devices.price(device, price)) is None:
+        raise ValueError(f"--max-cost {cost:g}: no price of {device.hardware} is known; give --price")
     return cost / found.high if found.high else inf
 
 
@@ -94,12 +108,14 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         stack: int | None,
         early_stop: str | None,
         max_device_hours: float,
-        max_cost: float | None,
+        max_cost: float,
         price: str | None,
         **more: Any,
     ) -> Any:
-        hours = min(max_device_hours, inf if max_cost is None else hours_for(max_cost, price))
-        return verb(*args, how=How(checkpoint_s, stack, early_stop or "", hours, slots, elastic), **more)
+        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price)
+        if not joined():  # of a cluster's devices, the run asks when it has joined it
+            how.hours(devices.here())
+        return verb(*args, how=how, **more)
 
     for option in reversed(OPTIONS):
         told = option(told)

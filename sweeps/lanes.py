@@ -44,11 +44,14 @@ def split(cells: Sequence[Cell], scale: str) -> list[tuple[Lane, list[Cell]]]:
     ]
 
 
-def per_gpu(cell: Cell, device: Device, cores: float) -> int:
-    """How many cells like this one share a GPU: as many as fit into its memory, with a core each. 1 where that is not known."""
+def per_gpu(cell: Cell, device: Device, cores: float, stack: int = 1) -> int:
+    """How many like this one share a GPU: as many as fit into its memory, with a core each. 1 where that is not known.
+
+    stack: cells that each of them trains side by side.
+    """
     if cell.workers > 1 or not math.isfinite(device.memory):
         return 1
-    each = room.needed(cell, device).peak + PROCESS_BYTES
+    each = stack * room.needed(cell, device).peak + PROCESS_BYTES
     return max(1, min(MOST, int(cores), int(room.HEADROOM * device.memory / each)))
 
 
@@ -71,9 +74,19 @@ def elastic(cell: Cell) -> int | tuple[int, int]:
     return cell.workers if fewest == cell.workers else (fewest, cell.workers)
 
 
+def up() -> dict[str, Any]:
+    """The file that `ray up` left on this head; empty elsewhere."""
+    return dict(json.loads(UP.read_text())) if UP.exists() else {}
+
+
+def fewest() -> int:
+    """Machines that this head's cluster keeps at least, itself among them."""
+    return 1 + sum(kind.get("min_workers", 0) for kind in up().get("available_node_types", {}).values())
+
+
 def capacity(now: Mapping[str, float]) -> dict[str, float]:
     """CPUs and GPUs of a cluster: those that it has, or may grow to by the file that `ray up` left on its head."""
-    said: dict[str, Any] = json.loads(UP.read_text()) if joined() and UP.exists() else {}
+    said = up() if joined() else {}
     kinds = [(kind.get("resources", {}), kind.get("max_workers", 0)) for kind in said.get("available_node_types", {}).values()]
     found = {}
     for name in ("CPU", "GPU"):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from importlib.metadata import files, version
 from pathlib import Path
@@ -218,7 +219,7 @@ class Sent(list):
 def sent(monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "ray", found := Sent())
     monkeypatch.chdir(tmp_path)
-    Path("c.yaml").touch()
+    shutil.copy(HERE / "cluster.yaml", "c.yaml")
     return found
 
 
@@ -246,12 +247,30 @@ def test_other_verbs_are_obeyed_by_the_head(sent, verb):
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [1", "not YAML"),
+        ("- a\n", "says cluster_name, provider, auth"),
+        ("provider: {}", "says cluster_name, auth"),
+    ],
+)
+@pytest.mark.parametrize("words", [["status", "--cluster", "c.yaml"], ["pull", "c.yaml"]])
+def test_a_file_that_ray_would_not_take_is_told_in_one_line(sent, capsys, text, why, words):
+    Path("c.yaml").write_text(text)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert why in line
+    assert not sent
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["run", "quikstart"], "no sweep 'quikstart'"),
         (["run", "quickstart", "--where", "d_modell < 3"], "no name 'd_modell'"),
         (["run", "quickstart", "--results", "out"], "a folder that all its machines share"),
         (["run", "quickstart", "--notify", "slack://a/b/c"], "no place for a secret"),
+        (["run", "quickstart", "--max-cost", "5", "--price", "none.json"], "a table in this folder, which is brought there"),
         (["run"], "Missing argument"),
         (["retry", "s", "--stack", "x"], "--stack"),
     ],

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 
 from parrots import keys
 from sweeps import token
+from sweeps.devices import NUMBER
 from sweeps.narrow import Narrowing
 from sweeps.say import out
 from sweeps.spec import Sweep, find
@@ -40,6 +41,7 @@ def remotely(context: click.Context, _: click.Parameter, file: Path | None) -> N
     """Send the command line to the head instead of obeying it, and end with its exit code."""
     if not file or context.resilient_parsing:
         return
+    well_formed(file)
     verb, words = str(context.info_name), without(context.find_root().obj or sys.argv[1:], "--cluster")
     if words[words.index(verb) + 1 :] == [] and verb == "logs":
         context.exit(execute(file, f"ray job logs --address {SERVER} $(cat {JOB})"))
@@ -50,6 +52,19 @@ def remotely(context: click.Context, _: click.Parameter, file: Path | None) -> N
         context.exit(submit(file, words, found))
     words = [*words, "--ray", "auto"] if verb == "doctor" else words
     context.exit(submit(file, words) if verb in JOBS else execute(file, parrots(words)))
+
+
+def well_formed(file: Path) -> None:
+    """ValueError, before Ray meets it, for a file that is not YAML or none of a cluster."""
+    import yaml
+
+    try:
+        said = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not YAML ({' '.join(str(error).split())})") from error
+    wanted = ("cluster_name", "provider", "auth")
+    if absent := [name for name in wanted if not isinstance(said, dict) or name not in said]:
+        raise ValueError(f"{file}: not a file for `ray up`, which says {', '.join(absent)}; cluster.yaml is one")
 
 
 def without(words: Sequence[str], option: str) -> list[str]:
@@ -63,10 +78,13 @@ def without(words: Sequence[str], option: str) -> list[str]:
 
 
 def check(given: click.Context) -> None:
-    """ValueError for a results folder that every machine would look for in a place of its own, and for secrets in a job."""
+    """ValueError for files that are not there, results that each machine would look for in its own place, secrets in a job."""
     results = given.params["results"]
     if given.params.get("notify") and given.get_parameter_source("notify") is ParameterSource.COMMANDLINE:
         raise ValueError("--notify: a job's command line is no place for a secret; on the cluster set $PARROTS_NOTIFY instead")
+    price = given.params.get("price")
+    if price and not NUMBER.fullmatch(price) and (Path(price).is_absolute() or not Path(price).exists()):
+        raise ValueError(f"--price {price}: with --cluster a number, or a table in this folder, which is brought there")
     if given.get_parameter_source("results") is ParameterSource.COMMANDLINE and not results.is_absolute():
         raise ValueError(f"--results {results}: with --cluster name a folder that all its machines share, as {RESULTS}")
 
@@ -145,6 +163,7 @@ def submit(file: Path, words: Sequence[str], found: Sweep | None = None) -> int:
 @click.option("--from", "there", default=RESULTS, show_default=True, help="The results folder on the cluster.")
 def pull(file: Path, results: Path, there: str) -> int:
     """Bring records, manifests and reports of the cluster that `ray up FILE` made home into the results folder here."""
+    well_formed(file)
     results.mkdir(parents=True, exist_ok=True)
     for part in ("sweeps", "records", "evaluations", "failures", "reports"):
         (results / part).mkdir(exist_ok=True)

@@ -10,9 +10,9 @@ import torch
 from parrots.failures import classify, of_group
 from parrots.frozen import canonical_json
 from parrots.spec import Cell
-from sweeps import stopping
+from sweeps import devices, stopping
 from sweeps.cli import main
-from sweeps.how import How, hours_for
+from sweeps.how import How
 from sweeps.ledger import Ledger
 from sweeps.plan import plan
 from sweeps.watch import Watch
@@ -45,8 +45,12 @@ def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
     assert of_group([gone, torch.OutOfMemoryError("full"), ValueError("wrong shape")]) == "oom"
 
 
-def test_money_buys_device_hours(tmp_path):
-    assert hours_for(6.0, "2.5") == pytest.approx(2.4)
+def test_the_smaller_of_hours_and_money_ends_a_run():
+    h100 = devices.known()["h100"]
+    assert How(max_device_hours=3.0, max_cost=6.0, price="1.5").hours(h100) == 3.0
+    assert How(max_device_hours=5.0, max_cost=6.0, price="1.5").hours(h100) == 4.0
+    assert How(max_cost=6.0).hours(h100) == pytest.approx(6.0 / devices.price(h100, None).high)
+    assert How().hours(devices.here()) == math.inf
 
 
 def test_money_without_a_price_is_bad_input(capsys, tmp_path):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from parrots.spec import Cell
 from sweeps import devices, lanes, room
-from sweeps.lanes import capacity, elastic, lane_of, part, per_gpu, smallest, split
+from sweeps.lanes import capacity, elastic, fewest, lane_of, part, per_gpu, smallest, split
 
 from ..conftest import MOE, make
 
@@ -63,6 +63,7 @@ def test_as_many_cells_share_a_gpu_as_fit_into_its_memory_and_have_a_core():
     small, cores = Cell(trial=make()), 16
     assert per_gpu(small, H100, cores) == lanes.MOST
     assert per_gpu(small, H100, 3) == 3
+    assert per_gpu(small, H100, cores, stack=10**6) == 1
     assert per_gpu(small.model_copy(update={"workers": 2}), H100, cores) == 1
     wide = {"kind": "dense", "d_ff": 16384}
     large = Cell(trial=make(wide, batch_size=1_500))
@@ -103,9 +104,12 @@ def test_on_a_laptop_a_group_has_the_workers_that_were_asked(laptop):
 def test_a_cluster_counts_the_machines_that_it_may_grow_by(cluster):
     now = {"CPU": 8.0}
     assert capacity(now) == {"CPU": 8, "GPU": 0}
-    head, spot = {"resources": {"CPU": 0}, "max_workers": 0}, {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 16}
+    head = {"resources": {"CPU": 0}, "max_workers": 0}
+    spot = {"resources": {"CPU": 48, "GPU": 4}, "min_workers": 2, "max_workers": 16}
     other = {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 4}
+    assert fewest() == 1
     said = {"max_workers": 17, "available_node_types": {"head": head, "spot": spot, "on-demand": other}}
     cluster.write_text(json.dumps(said))
     assert capacity(now) == {"CPU": 17 * 48, "GPU": 17 * 4}
     assert capacity({"CPU": 8.0, "GPU": 100.0})["GPU"] == 100
+    assert fewest() == 3
