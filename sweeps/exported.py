@@ -53,7 +53,10 @@ def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
 
 
 def row(run: Any, experiment: str) -> dict[str, Any]:
-    """One run: what it is, its parameters as numbers where they are, its metrics' last values."""
+    """One run: what it is, its parameters as numbers where they are, its metrics' last values.
+
+    Names that are taken get MLflow's own prefix, as `params.status`.
+    """
     params = {key: _number(value) for key, value in run.data.params.items()}
     tags, state = run.data.tags, STATES.get(run.info.status, UNFINISHED)
     about = {
@@ -65,7 +68,8 @@ def row(run: Any, experiment: str) -> dict[str, Any]:
         **{name: tags[name] for name in ("trial_id", "sweep") if name in tags},
         "configuration": json.dumps({key: value for key, value in sorted(params.items()) if key not in APART}),
     }
-    return about | params | {key: value for key, value in run.data.metrics.items() if key not in about and key not in params}
+    told = about | {f"params.{key}" if key in about else key: value for key, value in params.items()}
+    return told | {f"metrics.{key}" if key in told else key: value for key, value in run.data.metrics.items()}
 
 
 def _number(text: str) -> float | int | str:

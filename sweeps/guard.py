@@ -5,6 +5,7 @@ import os
 import platform
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 LOOPBACK = "127.0.0.1"
+ASKING_S = 0.5  # a board or a status that asks who holds a lock has it for an instant itself
 FOLDERS = ("records", "evaluations", "failures", "sweeps", "data", "weights", "tune", "train", "reports")
 
 
@@ -30,10 +32,16 @@ def writable(results: Path) -> None:
 def lock(results: Path) -> Iterator[None]:
     """Keep other runs out of this results folder. ValueError if one is at work there."""
     with (results / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"another `parrots run` is at work in {results}; wait for it, or name another folder") from error
+        end = time.monotonic() + ASKING_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > end:
+                    said = f"another `parrots run` is at work in {results}; wait for it, or name another folder"
+                    raise ValueError(said) from error
+                time.sleep(0.01)
         file.truncate(0)
         file.write(f"{os.getpid()} {platform.node()}")
         file.flush()

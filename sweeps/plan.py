@@ -11,6 +11,7 @@ from pathlib import Path
 from parrots.spec import Trial
 from sweeps import calibration, ledger
 from sweeps.devices import here
+from sweeps.lanes import lane_of
 from sweeps.ledger import Ledger
 from sweeps.search import Capacity, Reached, reached_in
 from sweeps.spec import Cell, Sweep
@@ -67,13 +68,13 @@ class Plan:
         return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0) -> Plan:
-    """Each cell's expected time and state."""
+def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0, scale: str = "") -> Plan:
+    """Each cell's expected time and state; the scale tells which cells are worker groups."""
     expected = {}
     for cell in cells:
         alone = timer(cell.trial)
         alone = math.nan if alone is None else CELL_START_S + alone
-        expected[cell.trial.id] = alone if cell.workers == 1 else GROUP_START_S + alone / cell.workers
+        expected[cell.trial.id] = GROUP_START_S * (lane_of(cell, scale) == "group") + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)
 
 
@@ -81,7 +82,7 @@ def plan_of(found: Sweep, results: Path, slots: int, timer: Timer | None = None)
     """The plan of a sweep beside what a results folder holds; on this machine unless a timer is given."""
     search, timer = found.search, timer or timer_here(results)
     more = search_s(search, reached_in(results, search), timer) if search else 0.0
-    return plan(found.asked(results), ledger.read(results), slots, timer, more)
+    return plan(found.asked(results), ledger.read(results), slots, timer, more, found.scale)
 
 
 def search_s(search: Capacity, reached: Reached, timer: Timer) -> float:

@@ -121,7 +121,7 @@ def say_hours(made: Plan, on: Device, how: str, cost: devices.Price | None) -> N
         money = f", {cost.of(hours)} ({cost.said})" if cost else ""
         out.print(f"{hours:,.3g} {name} on {on.hardware}{money}; {how}")
     steps = sum(cell.trial.training.steps for cell in left)
-    mean = "" if math.isnan(hours) or not steps else f"; those above take {3.6e6 * hours / steps:,.3g} on average"
+    mean = "" if math.isnan(hours) or not steps else f"; those above take {3.6e6 * hours / steps:,.3g} on average, with starts"
     out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours{mean}")
     if on.kind == "cuda" and not math.isnan(hours):
         return

@@ -1,16 +1,19 @@
+import fcntl
 import json
 import os
 import socket
 import sqlite3
+import time
 from io import StringIO
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from rich.console import Console
 
 from parrots.record import path_of
 from sweeps.cli import main
-from sweeps.guard import lock, writable
+from sweeps.guard import holder, lock, writable
 from sweeps.spec import find
 from sweeps.tracking import Store
 
@@ -134,6 +137,24 @@ def test_two_runs_do_not_share_a_results_folder(capsys):
     writable(Path("results"))
     with lock(Path("results")):
         assert "another `parrots run` is at work in results" in refused(capsys, "run", "quickstart", "--scale", "smoke")
+
+
+def test_who_only_asks_keeps_no_run_out():
+    writable(Path("results"))
+    asking = Event()
+
+    def ask() -> None:
+        with Path("results/.lock").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            asking.set()
+            time.sleep(0.1)
+
+    (thread := Thread(target=ask)).start()
+    asking.wait()
+    with lock(Path("results")):
+        assert (found := holder(Path("results"))) is not None
+        assert found.pid == os.getpid()
+    thread.join()
 
 
 def test_status_counts_and_gives_the_reason_of_each_failure(capsys):

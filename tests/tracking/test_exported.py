@@ -32,6 +32,8 @@ def results(tmp_path_factory):
     client = MlflowClient(store_uri(folder))
     run = client.create_run(client.create_experiment("theirs"), run_name="broken")
     client.log_param(run.info.run_id, "lr", "0.1")
+    client.log_param(run.info.run_id, "status", "promising")
+    client.log_metric(run.info.run_id, "lr", 0.05)
     client.set_terminated(run.info.run_id, "FAILED")
     return folder
 
@@ -55,6 +57,13 @@ def test_a_run_that_failed_is_in_it_with_its_reason(results, tmp_path):
     rows = {row["name"]: row for row in map(json.loads, path.read_text().splitlines())}
     assert len(rows) == 5
     assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("failed", "MLflow says failed")
+
+
+def test_names_that_are_taken_keep_apart_what_mlflow_keeps_apart(results, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    assert main(["export", "--from-mlflow", str(path), "--results", str(results), "--experiment", "theirs"]) == 0
+    row = json.loads(path.read_text())
+    assert (row["params.status"], row["lr"], row["metrics.lr"]) == ("promising", 0.1, 0.05)
 
 
 @pytest.mark.parametrize(
