@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from analysis.claims import Claim
+from analysis.claims import Claim, Contrast
 from analysis.compare import FEWEST, band, usable
+from analysis.contrast import column
 from analysis.picture import LOOKS, Picture, panels, quantity, sparse_ticks, styled
 from analysis.table import CEILINGS
 from analysis.threshold import runs_of
@@ -77,7 +78,8 @@ def caption(claim: Claim, runs: pd.DataFrame) -> str:
     """What a claim's figure shows."""
     what = METRICS.get(claim.metric, claim.metric)
     return (
-        f"{claim.task}: {what} against total and active parameters ({counted(runs)})"
+        f"{claim.task}: {what} against {f'{varied}, ' if (varied := changed(claim)) else ''}total and active parameters "
+        f"({counted(runs)})"
         f"{'' if claim.threshold else ' and perplexity'}. "
         "A small mark is a run, a large one the mean over seeds"
         f"{'; the line is the fit with its 95 % bootstrap band' if has_line(claim) else ''}."
@@ -87,6 +89,12 @@ def caption(claim: Claim, runs: pd.DataFrame) -> str:
 def has_line(claim: Claim) -> bool:
     """Whether a claim is about sizes. A contrast is about pairs, which may have one size: a line through them says nothing."""
     return claim.kind != "contrast"
+
+
+def changed(claim: Claim) -> str:
+    """The field in which the pairs of a contrast differ, where it is a number; empty for other claims."""
+    number = isinstance(claim, Contrast) and isinstance(claim.value, int | float) and isinstance(claim.other, int | float)
+    return claim.field if number and claim.field not in SIZES else ""  # type: ignore[attr-defined]
 
 
 def counted(runs: pd.DataFrame) -> str:
@@ -101,12 +109,17 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
     # what is read off an axis has no perplexity of its own
     told = claim.threshold is None and "perplexity" in runs and runs["perplexity"].notna().all()
     sizes = [size for size in SIZES if size != "perplexity" or told]
+    if varied := changed(claim):
+        runs, sizes = runs.assign(**{varied: column(runs, varied).astype(float)}), [varied, *sizes]
     figure, axes = panels(len(sizes), 4, 4.2, sharey=True)
     picture = Picture(claim.name, caption(claim, runs), figure)
     for panel, size in zip(axes, sizes, strict=True):
         marks(picture, panel, runs, size, claim.metric)
-        panel.set_xlabel(SIZES[size])
-        panel.set_xscale("log")
+        panel.set_xlabel(SIZES.get(size, size))
+        if size in SIZES:
+            panel.set_xscale("log")
+        else:
+            panel.set_xticks(sorted(runs[size].unique()))
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")
@@ -115,7 +128,8 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
             fitted(picture, panel, runs, claim, size)
         if found and found.errors and size in found.errors:
             panel.set_title(f"left-out error {found.errors[size]:.3f}", loc="left", fontsize=10)
-        sparse_ticks(panel)
+        if size in SIZES:
+            sparse_ticks(panel)
     if claim.form == "power":
         axes[0].yaxis.set_major_formatter(lambda v, _: quantity(v))
         axes[0].yaxis.set_minor_formatter(lambda v, _: quantity(v) if str(v).lstrip("0.")[:1] in "25" else "")

@@ -196,3 +196,31 @@ def test_no_line_is_drawn_through_the_sizes_of_a_contrast(make_trial, tmp_path):
     page = write([Asked("mine", "t", [claim], ids, "c")], tmp_path).html.with_name("report.md").read_text()
     assert "the line is the fit" not in page
     assert "fit" not in set(pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv")["series"])
+
+
+def test_a_contrast_of_numbers_is_drawn_against_them(make_trial, tmp_path):
+    claim = Contrast(
+        name="longer",
+        statement="twice as many steps hold more",
+        task="phonebook",
+        metric="memory_bits",
+        form="power",
+        field="training.steps",
+        value=40,
+        other=20,
+        matched=("seed",),
+        side="above",
+        margin=0.0,
+    )
+    ids = []
+    for steps, bits in ((20, 900.0), (40, 1000.0)):
+        for seed in (0, 1, 2):
+            trial = make_trial(seed=seed, steps=steps)
+            measured = [Measurement("loss", 20, 1.0, 0.1, 5), Measurement("memory_bits", 20, bits + seed, 1.0, 60)]
+            record(trial, measurements=measured).write(tmp_path)
+            ids.append(trial.id)
+    write([Asked("mine", "t", [claim], ids, "c")], tmp_path)
+    drawn = pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv")
+    assert "against training.steps, total and active parameters" in (tmp_path / "reports" / "mine" / "report.md").read_text()
+    means = drawn.query("figure == 'longer' and series == 'dense, mean' and x_axis == 'training.steps'")
+    assert dict(zip(means["x"], means["y"], strict=True)) == {20: 901, 40: 1001}
