@@ -81,6 +81,11 @@ def check(cells: list[Cell], place: Placement) -> None:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
+    if place.compile:
+        from torch._inductor import list_mode_options  # two seconds
+
+        if place.compile not in (modes := list_mode_options()):
+            raise ValueError(f"--compile {place.compile}: one of {', '.join(modes)}")
     if place.backend in PARTICULAR:
         check_backend([cell.trial for cell in cells], place)
     for trial in (cell.trial for cell in cells):

@@ -169,6 +169,11 @@ def test_compiled_experts_are_refused_what_they_cannot_compute(tmp_path, device,
         check([Cell(trial=trial)], Placement(tmp_path, tmp_path, device, backend="compiled"))
 
 
+def test_a_way_of_compiling_that_torch_has_not_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ValueError, match=r"^--compile fast: one of default, "):
+        check([Cell(trial=make())], Placement(tmp_path, compile="fast"))
+
+
 def test_workers_that_cannot_share_a_batch_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match=r"phonebook d16-f32-.*: 3 workers cannot share training.batch_size=20 evenly"):
         check([Cell(trial=make())], Placement(tmp_path, world=3))

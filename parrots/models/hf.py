@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from parrots.frozen import canonical
+from parrots.frozen import canonical, one_line
 from parrots.models.config import Dense, Model, MoE
 from parrots.models.transformer import Transformer
 
@@ -124,7 +125,10 @@ def tokenizer(vocabulary: Sequence[str]) -> Any:
 def load(folder: Path) -> Transformer:
     """A model from a folder, ours or another's. ValueError names what a `Transformer` cannot be."""
     config = json.loads((folder / "config.json").read_text())
-    model = declared(config)
+    try:
+        model = declared(config)
+    except ValidationError as error:
+        raise ValueError(f"{folder / 'config.json'}: {one_line(error)}") from error
     weights: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         weights |= load_file(path)
@@ -274,5 +278,7 @@ def to_hf(ours: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
 
 def from_hf(theirs: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
     """Their weights under our names and in our layout; the inverse of `to_hf`."""
+    if absent := [name for part in parts(model) for name in part.theirs if name not in theirs]:
+        raise ValueError(f"{absent[0]}: not among the weights, nor are {len(absent) - 1} others that this model has")
     ours = {part.ours: part.join([theirs[name] for name in part.theirs]) for part in parts(model)}
     return {"head.weight": ours["embedding.weight"], **ours}

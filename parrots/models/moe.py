@@ -198,6 +198,7 @@ class Combine(torch.autograd.Function):
         return grads[0].new_zeros(len(row_N), grads[0].shape[1]).index_copy_(0, slot_R, grads[0]), None, None
 
 
+MOST_GROUPS = 1024  # which grouped_mm does not take on a GPU
 AUTO = "auto"
 MEGABLOCKS = "megablocks"
 COMPILED = "compiled"
@@ -227,7 +228,7 @@ def fastest(rows: int, n_experts: int, d_model: int, device: str) -> str:
     if not hasattr(F, "grouped_mm"):  # torch below 2.10
         return "padded"
     if device != "cpu" or torch.compiler.is_compiling():
-        return "grouped"
+        return "grouped" if n_experts < MOST_GROUPS else "padded"
     return on_cpu(rows, n_experts, d_model)
 
 

@@ -20,7 +20,7 @@ class Connectivity(Task):
     kind: Literal["connectivity"] = "connectivity"
     version: ClassVar[int] = 1
     validated: ClassVar[bool] = True
-    n_vertices: Annotated[int, Field(ge=4, le=64)]
+    n_vertices: Annotated[int, Field(ge=6, le=64)]
     """Even."""
     mean_degree: Annotated[float, Field(ge=1)] = 2.5
     """Edges of a vertex on average, before the halves that are not connected are thrown away (which leaves more)."""
@@ -32,8 +32,9 @@ class Connectivity(Task):
     def _check(self) -> Self:
         if self.n_vertices % 2:
             raise ValueError(f"n_vertices={self.n_vertices}: has to be even, for two halves of the same size")
-        if self.mean_degree >= self.n_vertices // 2 - 1:
-            raise ValueError(f"mean_degree={self.mean_degree}: less than n_vertices / 2 - 1 = {self.n_vertices // 2 - 1}")
+        if self.mean_degree >= (most := self.n_vertices // 2 - 1):
+            where = f"for n_vertices={self.n_vertices}"
+            raise ValueError(f"mean_degree={self.mean_degree}: less than n_vertices / 2 - 1 = {most} {where}")
         return self
 
     @property

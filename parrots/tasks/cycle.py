@@ -19,8 +19,8 @@ class Cycle(Task):
     kind: Literal["cycle"] = "cycle"
     version: ClassVar[int] = 1
     validated: ClassVar[bool] = True
-    n_vertices: Annotated[int, Field(ge=6, le=64)]
-    """Even."""
+    n_vertices: Annotated[int, Field(ge=8, le=64)]
+    """Even. Of six there are 70 graphs, too few to hold some out."""
     n_train: Annotated[int, Field(ge=1)]
     n_test: Annotated[int, Field(ge=1)] = 1000
     data_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

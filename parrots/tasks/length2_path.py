@@ -34,6 +34,11 @@ class Length2Path(Task):
     def _check(self) -> Self:
         if self.out_degree >= self.n_vertices:
             raise ValueError(f"out_degree={self.out_degree}: less than n_vertices={self.n_vertices}")
+        if self.n_vertices > 3 and self.out_degree == self.n_vertices - 1:
+            paths = f"with every edge there, {self.n_vertices - 2} paths join each pair and a query has one"
+            raise ValueError(f"out_degree={self.out_degree}: at most n_vertices - 2 = {self.n_vertices - 2}; {paths}")
+        if self.train_queries > (most := self.n_vertices * (self.n_vertices - 1)):
+            raise ValueError(f"train_queries={self.train_queries}: at most {most}, the pairs of n_vertices={self.n_vertices}")
         return self
 
     @property

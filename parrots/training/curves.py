@@ -90,7 +90,7 @@ class Curves:
         if rows_WLE.shape[1]:
             n_experts = rows_WLE.shape[2]
             share_WLE = n_experts * rows_WLE / rows_WLE.sum(2, keepdims=True)
-            entropy_WL = entropy_WL / np.log(max(n_experts, 2))
+            entropy_WL = entropy_WL / np.log(n_experts) if n_experts > 1 else np.full_like(entropy_WL, np.nan)
             for step, share_LE, entropy_L in zip(range(first + 1, at + 1), share_WLE, entropy_WL, strict=True):
                 self.alarms.routing(step, share_LE, entropy_L)
             for layer in range(rows_WLE.shape[1]):

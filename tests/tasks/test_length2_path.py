@@ -67,3 +67,8 @@ def test_more_examples_begin_with_the_same_ones(task):
 def test_a_degree_that_leaves_no_graph_is_refused():
     with pytest.raises(ValueError, match="out_degree=5: less than n_vertices=5"):
         Length2Path(n_vertices=5, out_degree=5, n_train=1)
+    with pytest.raises(ValueError, match="out_degree=4: at most n_vertices - 2 = 3; with every edge there, 3 paths join"):
+        Length2Path(n_vertices=5, out_degree=4, n_train=1)
+    with pytest.raises(ValueError, match="train_queries=21: at most 20"):
+        Length2Path(n_vertices=5, n_train=1, train_queries=21)
+    assert len(Length2Path(n_vertices=3, out_degree=2, n_train=5).make("train").tokens_NS) == 5

@@ -139,3 +139,13 @@ def test_what_cannot_be_is_one_line():
             task(n_vertices=9, n_train=1)
     with pytest.raises(ValueError, match=r"mean_degree=4.0: less than n_vertices / 2 - 1 = 4"):
         Connectivity(n_vertices=10, mean_degree=4.0, n_train=1)
+    with pytest.raises(ValueError, match=r"mean_degree=2.5: less than n_vertices / 2 - 1 = 2 for n_vertices=6"):
+        Connectivity(n_vertices=6, n_train=1)
+
+
+@pytest.mark.parametrize(
+    "task", [Connectivity(n_vertices=6, mean_degree=1.5, n_train=50, n_test=20), Cycle(n_vertices=8, n_train=50)]
+)
+def test_the_smallest_graphs_that_may_be_declared_are_enough_for_every_split(task):
+    for split in ("train", "validation", "test"):
+        assert len(task.make(split).tokens_NS) == task.n_examples(split)
