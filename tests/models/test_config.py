@@ -5,8 +5,10 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
+from parrots.frozen import one_line
 from parrots.models.config import Dense, Model, MoE, count_active, count_total, flops_per_token
 from parrots.models.transformer import Transformer
 
@@ -17,6 +19,7 @@ FFNS = [
     *({"kind": "moe", "d_ff": 12, "n_experts": 5, "router": router} for router in ("top_k", "hash", "random")),
     {"kind": "moe", "d_ff": 12, "n_experts": 5, "top_k": 1, "renormalize": False},
     {"kind": "moe", "d_ff": 12, "n_experts": 5, "top_k": 3, "n_shared": 2},
+    {"kind": "moe", "d_ff": 12, "n_experts": 6, "router": "expert_choice", "renormalize": False},
 ]
 OPTIONS = list(itertools.product(FFNS, ["swiglu", "mlp"], ATTENTIONS, [False, True]))
 
@@ -26,8 +29,8 @@ def model(ffn: dict, activation: str, attention: dict, tied: bool) -> Model:
     return Model.model_validate({**shape, **attention, "ffn": {**ffn, "activation": activation}})
 
 
-def built(config: Model) -> Transformer:
-    transformer = Transformer(config, VOCAB, SEQ)
+def built(config: Model, backend: str = "auto") -> Transformer:
+    transformer = Transformer(config, VOCAB, SEQ, backend)
     transformer.initialize(0)
     return transformer
 
@@ -52,9 +55,12 @@ def test_total_parameters_are_those_of_the_built_model(option):
     assert counts.all - counts.N == counts.embedding + counts.head
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o[0].get("router") != "expert_choice"])
 def test_active_parameters_are_those_a_token_touches(option):
-    """The gradient of one token's loss reaches the active parameters and no others. A sequence of one token has no past."""
+    """The gradient of one token's loss reaches the active parameters and no others. A sequence of one token has no past.
+
+    Experts that choose all take it: there `top_k` is a mean over longer sequences.
+    """
     config = model(*option)
     transformer = built(config)
     F.cross_entropy(transformer(torch.tensor([[3]])).logits[0], torch.tensor([7])).backward()
@@ -73,11 +79,14 @@ def test_active_parameters_are_those_a_token_touches(option):
     assert touched == count_active(config, VOCAB).all
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o[0]["kind"] == "dense"])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_flops_are_those_that_pytorch_counts(option):
-    """Forward, and both ways three times that. PyTorch counts the whole square of attention, of which half is masked."""
+    """Forward, and both ways three times that. PyTorch counts the whole square of attention, of which half is masked.
+
+    A matrix that is never trained, a random router's, has no gradient of its own.
+    """
     config = model(*option)
-    transformer = built(config)
+    transformer = built(config, "loop")
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         loss = transformer(torch.zeros(1, SEQ, dtype=torch.int64)).logits.sum()
         forward = counter.get_total_flops()
@@ -85,7 +94,8 @@ def test_flops_are_those_that_pytorch_counts(option):
     masked = 4 * config.d_model * config.n_layers * (SEQ * SEQ - SEQ * (SEQ + 1) // 2)
     expected = flops_per_token(config, VOCAB, SEQ) * SEQ
     assert expected == forward - masked
-    assert 3 * expected == counter.get_total_flops() - 3 * masked
+    fixed = 2 * SEQ * sum(weight.numel() for weight in transformer.parameters() if not weight.requires_grad)
+    assert 3 * expected - fixed == counter.get_total_flops() - 3 * masked
 
 
 def test_flops_of_experts_are_those_of_the_dense_block_of_their_active_width_and_the_router():
@@ -100,6 +110,19 @@ def test_flops_of_a_router_are_those_of_its_matrix_trained_or_not():
         return flops_per_token(Model(d_model=16, n_layers=3, n_heads=4, n_kv_heads=2, ffn=ffn), VOCAB, SEQ)
 
     assert flops("top_k") == flops("random") == flops("expert_choice") == flops("hash") + 2 * 3 * 16 * 5
+
+
+@pytest.mark.parametrize(
+    ("router", "activation", "said"),
+    [
+        ("soft", "mlp", "router='soft': Input should be 'top_k', 'expert_choice', 'hash' or 'random'"),
+        ("hash", "relu", "activation='relu': Input should be 'swiglu' or 'mlp'"),
+    ],
+)
+def test_an_unknown_choice_is_named_beside_those_there_are(router, activation, said):
+    with pytest.raises(ValidationError) as caught:
+        model({**FFNS[1], "router": router}, activation, ATTENTIONS[0], False)
+    assert one_line(caught.value) == f"ffn.moe.{said}"
 
 
 @pytest.mark.parametrize("granularity", [1, 2, 4, 12])

@@ -75,9 +75,11 @@ def test_logits_are_those_of_transformers_in_both_directions(kind, ffn, options,
 
 
 @pytest.mark.parametrize("kind", ["mistral", "mixtral", "qwen3", "qwen3_moe", "olmoe"])
-def test_models_that_transformers_wrote_load_here(kind, tmp_path):
+@pytest.mark.parametrize(("n_kv_heads", "tied"), [(2, False), (2, True), (4, False)])
+def test_models_that_transformers_wrote_load_here(kind, n_kv_heads, tied, tmp_path):
     common = {"vocab_size": 28, "hidden_size": 16, "intermediate_size": 12, "num_hidden_layers": 2, "head_dim": 4}
-    common |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": SEQ, "initializer_range": 0.3}
+    common |= {"num_attention_heads": 4, "num_key_value_heads": n_kv_heads, "tie_word_embeddings": tied}
+    common |= {"max_position_embeddings": SEQ, "initializer_range": 0.3}
     common |= {"sliding_window": None, "pad_token_id": None, "bos_token_id": 0, "eos_token_id": 1}
     if kind == "mixtral":
         common |= {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -87,7 +89,10 @@ def test_models_that_transformers_wrote_load_here(kind, tmp_path):
     theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **common), attn_implementation="eager").eval()
     theirs.save_pretrained(tmp_path, max_shard_size="8kB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert distance(hf.load(tmp_path).eval(), theirs) < 1e-5
+    ours = hf.load(tmp_path).eval()
+    assert (ours.config.n_kv_heads, ours.config.tie_embeddings) == (n_kv_heads, tied)
+    assert (ours.head.weight is ours.embedding.weight) == tied
+    assert distance(ours, theirs) < 1e-5
 
 
 @settings(max_examples=25, deadline=None)

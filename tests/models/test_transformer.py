@@ -11,9 +11,9 @@ VOCAB, SEQ = 30, 24
 FFNS = {"dense": Dense(d_ff=24), "moe": MoE(d_ff=12, n_experts=4)}
 
 
-def built(ffn, n_kv_heads: int = 2) -> Transformer:
+def built(ffn, **options) -> Transformer:
     transformer = Transformer(
-        Model(d_model=16, n_layers=2, n_heads=4, n_kv_heads=n_kv_heads, ffn=ffn, init_std=0.3), VOCAB, SEQ
+        Model(d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, ffn=ffn, init_std=0.3, **options), VOCAB, SEQ
     )
     transformer.initialize(0)
     return transformer.eval()
@@ -108,6 +108,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.head.weight, other.head.weight)
     assert max(w.abs().max() for w in one.parameters() if w.dim() > 1) <= 3 * one.config.init_std
+
+
+@pytest.mark.parametrize(("ffn", "writers"), [(FFNS["dense"], 2), (MoE(d_ff=12, n_experts=4, n_shared=1), 3)])
+def test_depth_scaled_init_divides_what_writes_to_the_residual_and_nothing_else(ffn, writers):
+    plain, scaled = built(ffn), built(ffn, depth_scaled_init=True)
+    divided = []
+    for (name, weight), other in zip(plain.named_parameters(), scaled.parameters(), strict=True):
+        if not torch.equal(weight, other):
+            torch.testing.assert_close(other, weight / (2 * 2) ** 0.5)
+            divided.append(name.removeprefix("blocks.")[2:])
+    assert len(divided) == 2 * writers
+    assert set(divided) <= {"attention.out.weight", "ffn.down.weight", "ffn.down_EFD", "ffn.shared.down.weight"}
 
 
 def test_backends_give_one_model(transformer):

@@ -254,6 +254,23 @@ def test_training_learns_a_book_by_heart(make_trial, place):
     assert final["exact_match"] == 1.0
 
 
+def test_alarms_of_a_training_are_told_as_it_goes_and_stand_in_its_record(make_trial, tmp_path, monkeypatch):
+    seen = []
+    place = Placement(tmp_path, progress=seen.append)
+    assert run_trial(make_trial(MOE), place).reason == ""
+    assert not any(at.alarms for at in seen)
+    seen.clear()
+    for threshold, value in (("STEPS", 5), ("SWAMPED", 0.0), ("ENTROPY", 1.1), ("GRADIENT", 0.0)):
+        monkeypatch.setattr(f"parrots.training.curves.{threshold}", value)
+    record = run_trial(make_trial(MOE), place)
+    told = {at.step: [" ".join(said.split()[:3]) for said in at.alarms] for at in seen}
+    assert told[1] == told[4] == ["layer 0 router", "layer 1 router"]
+    assert told[5] == told[1] + [f"layer {layer} expert" for layer in (0, 1) for _ in range(4)]
+    assert told[6] == told[20] == [*told[5], told[6][-1]]
+    assert told[6][-1].startswith("gradient norm ")
+    assert (record.status, record.reason) == ("done", "\n".join(seen[-1].alarms))
+
+
 def test_progress_tells_steps_and_tokens(make_trial, tmp_path):
     seen = []
     trial = make_trial(steps=250)
