@@ -70,6 +70,8 @@ class Pairs:
     runs: int
     mean: float
     other_mean: float
+    bounds: int
+    """Runs of which only a bound is known, which stands for the value."""
 
 
 def contrast(
@@ -83,7 +85,7 @@ def contrast(
     level = column(frame, field)
     frame = frame.assign(level=level, y=on_scale(form, frame[metric].to_numpy(float)))
     frame = frame[frame["level"].isin(values)]
-    keys = [column(frame, name).rename(name) for name in matched]
+    keys = [column(frame, name).map(repr).rename(name) for name in matched]  # None agrees with None
     table = frame["y"].groupby([*keys, frame["level"]]).mean().unstack().reindex(columns=list(values)).dropna()
     if len(table) < 2:
         raise ValueError(
@@ -93,7 +95,8 @@ def contrast(
     half = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
     means = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)
     distance = Estimate(gaps.mean(), gaps.mean() - half, gaps.mean() + half, freedom=len(gaps) - 1)
-    return Pairs(distance, len(gaps), len(frame), *means)
+    side = f"{metric}.side"
+    return Pairs(distance, len(gaps), len(frame), *means, int((frame[side] != 0).sum()) if side in frame else 0)
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series:

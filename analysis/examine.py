@@ -77,9 +77,10 @@ def _(claim: Offset, runs: pd.DataFrame) -> Found:
 @examine.register
 def _(claim: Contrast, runs: pd.DataFrame) -> Found:
     found = contrast(runs, claim.metric, claim.form, claim.field, (claim.value, claim.other), claim.matched)
+    bounds = f" Of {found.bounds} runs only a bound is known, which stands for the value." if found.bounds else ""
     evidence = (
         f"{claim.field} = {claim.value} less {claim.other}: {found.distance} {claim.scale}, over {found.pairs} pairs, "
-        f"{found.runs} runs; means {found.mean:.3g} and {found.other_mean:.3g}."
+        f"{found.runs} runs; means {found.mean:.3g} and {found.other_mean:.3g}.{bounds}"
     )
     return Found(found.distance, evidence, found.pairs < FEWEST_PAIRS, found.pairs, "pairs")
 

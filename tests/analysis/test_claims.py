@@ -99,6 +99,29 @@ def test_pairing_takes_out_what_the_pairs_share():
     assert (found.pairs, found.runs) == (5, 10)
 
 
+def test_models_that_have_not_a_field_agree_in_it():
+    frame = routed(0.05, 0.001)
+    matched = ("seed", "model.ffn.n_experts")
+    assert contrast(frame, "y", "logistic", "model.ffn.router", ("hash", "top_k"), matched).pairs == 5
+
+
+def test_a_contrast_tells_of_values_that_are_bounds():
+    frame = routed(0.2, 0.01)
+    claim = Contrast(
+        **SHARED,
+        form="logistic",
+        side="above",
+        margin=0.05,
+        field="model.ffn.router",
+        value="hash",
+        other="top_k",
+        matched=("seed",),
+    )
+    assert "bound" not in decide(claim, frame).evidence
+    told = decide(claim, frame.assign(**{"y.side": [1.0] + [0.0] * (len(frame) - 1)})).evidence
+    assert "Of 1 runs only a bound is known" in told
+
+
 def sized(scores: dict[int, float], **about) -> pd.DataFrame:
     shape = {
         "task": "t",
