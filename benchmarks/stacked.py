@@ -24,7 +24,8 @@ from parrots.training.batches import shares
 from parrots.training.optim import adamw, descend
 from parrots.training.parallel import prepare
 
-SMALL = [(32, 1, 4), (32, 8, 4), (128, 1, 4), (128, 8, 4), (32, 1, 32), (32, 8, 32)]  # width, experts, examples a step
+STEPS_OF = [(16, 100), (32, 4), (32, 32), (64, 4), (64, 32), (128, 4)]  # width, examples a step
+SMALL = [(d, n_experts, batch) for d, batch in STEPS_OF for n_experts in (1, 8)]
 STEPS = 10**6  # more than are ever taken
 
 

@@ -34,7 +34,8 @@ from parrots.training.trainer import Trained, divergence
 
 # K trials, B examples of one, S tokens, C counted tokens, L layers, G balancing groups of all, E experts
 
-SMALL = 64_000  # tokens of a stack's step times width
+SMALL = 96_000  # tokens of a stack's step times width
+FEWEST, MOST = 4, 8  # trials of a stack: two gain nothing
 IGNORED = -100  # a target that cross_entropy leaves out
 
 
@@ -64,7 +65,8 @@ def worthwhile(trial: Trial, place: Placement) -> int:
     if place.device != "cpu":
         return 1
     tokens = trial.training.batch_size * (trial.task.seq_len - 1)
-    return min(8, max(1, SMALL // (tokens * trial.model.d_model)))
+    number = min(MOST, SMALL // (tokens * trial.model.d_model))
+    return number if number >= FEWEST else 1
 
 
 def groups(trials: Iterable[Trial], place: Placement) -> list[list[int]]:
