@@ -85,18 +85,25 @@ def contrast(
     level = column(frame, field)
     frame = frame.assign(level=level, y=on_scale(form, frame[metric].to_numpy(float)))
     frame = frame[frame["level"].isin(values)]
-    keys = [column(frame, name).map(repr).rename(name) for name in matched]  # None agrees with None
+    known = {name: column(frame, name) for name in matched}
+    for name, values_R in known.items():
+        if values_R.isna().all():
+            raise ValueError(no_column(name, frame))
+    keys = [values_R.map(repr).rename(name) for name, values_R in known.items()]  # where both have none they agree
     table = frame["y"].groupby([*keys, frame["level"]]).mean().unstack().reindex(columns=list(values)).dropna()
     if len(table) < 2:
         raise ValueError(
             f"{metric}: {len(table)} pairs with {field} = {values[0]} and {values[1]} that agree in {', '.join(matched)}"
         )
+    paired = pd.MultiIndex.from_arrays(keys).isin(table.index) if len(keys) > 1 else keys[0].isin(table.index)
+    frame = frame[paired]
     gaps = (table[values[0]] - table[values[1]]).to_numpy()
     half = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
-    means = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)
+    mean, other_mean = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)
     distance = Estimate(gaps.mean(), gaps.mean() - half, gaps.mean() + half, freedom=len(gaps) - 1)
     side = f"{metric}.side"
-    return Pairs(distance, len(gaps), len(frame), *means, int((frame[side] != 0).sum()) if side in frame else 0)
+    bounds = int((frame[side] != 0).sum()) if side in frame else 0
+    return Pairs(distance, len(gaps), len(frame), mean, other_mean, bounds)
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series:

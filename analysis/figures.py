@@ -119,7 +119,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
         if size in SIZES:
             panel.set_xscale("log")
         else:
-            panel.set_xticks(sorted(runs[size].unique()))
+            panel.set_xticks(sorted(runs[size].dropna().unique()))
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")

@@ -1,7 +1,8 @@
 """What is missing for no fault of the model's, at its worst and at its best: what a verdict would be at either.
 
-Out of memory, infrastructure and bugs leave a hole, not a zero (a record says which). A configuration of which every
-trial diverged is missing too, and not at random. A verdict that the holes could turn over says so.
+Out of memory, infrastructure, bugs and a rule that ends trials early leave a hole, not a zero (a record says which). A
+configuration of which every trial diverged is missing too, and not at random. A verdict that the holes could turn over
+says so.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from analysis.claims import Claim
 from analysis.threshold import subject
 from analysis.verdicts import Decision, decide
 
-LOST = ("oom", "failed")
+LOST = ("oom", "failed", "stopped")
 
 
 def lost(frame: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

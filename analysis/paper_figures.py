@@ -1,7 +1,8 @@
 """Figures 1, 4, 5, 6 and 7 to 12 of "Mixture of Parrots" from any table of runs: the paper's layout, and ours beside it.
 
-The paper joins the models of a kind by eye. Ours, in the row below or the panel beside, draws the fit with its band against
-the size that it is about, and says by how much MoE and dense models lie apart. ValueError says what a table lacks.
+The paper joins the models of a kind by eye. Ours, in the row below or the panel beside figures 1, 4 and 6, draws the fit with
+its band against the size that it is about, and says by how much MoE and dense models lie apart. ValueError says what a
+table lacks.
 """
 
 from collections.abc import Callable

@@ -19,7 +19,7 @@ from analysis.claims import Claim
 from analysis.compare import beside_control
 from analysis.described import with_derived
 from analysis.figures import counted, of_claims
-from analysis.missing import bounded, turned_over
+from analysis.missing import LOST, bounded, turned_over
 from analysis.paper_figures import of_paper
 from analysis.picture import COLUMNS, Picture, drawn, quantity
 from analysis.report_tables import (
@@ -152,7 +152,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
         "controls": [(c, rows(beside_control(runs_of(c, chosen), c.metric))) for c in asked.claims if c.kind != "contrast"],
         "edges": list(edges(chosen, frame)),
         "groups": rows(chosen[chosen["workers"] > 1]),
-        "lost": rows(frame[frame["status"].isin(["oom", "failed", "missing"])]),
+        "lost": rows(frame[frame["status"].isin([*LOST, "missing"])]),
         "diverged": rows(frame[frame["status"] == "diverged"]),
         "unrun": len(asked.trial_ids) - len(frame) if asked.table is None else 0,
         "trials": len(frame),

@@ -54,6 +54,9 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
             try:
                 with Watch(missing, made, terminal, ended) as watch:
                     run_cells(found, missing, results, watch, how, following)
+            except KeyboardInterrupt as asked:
+                tell.stopped(str(asked), Counter(ledger.read(results).state(cell) for cell in found.asked(results)))
+                raise
             finally:
                 run_manifest.write(found, missing, results, began)
         after, cells = ledger.read(results), found.asked(results)

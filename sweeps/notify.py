@@ -15,6 +15,11 @@ def covered(url: str) -> str:
     return f"{kind}://***" if separator else "***"
 
 
+def counted(states: Mapping[str, int]) -> str:
+    """Cells by their state, in words."""
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
 class Teller:
     """Tells of the end of a sweep, and of trials that fail again and again. ValueError for an address that is none.
 
@@ -41,8 +46,11 @@ class Teller:
 
     def ended(self, states: Mapping[str, int]) -> None:
         """The sweep has ended, with so many cells in each state."""
-        told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        self.say("ended", f"{told}. `parrots status {self.sweep}` has more")
+        self.say("ended", f"{counted(states)}. `parrots status {self.sweep}` has more")
+
+    def stopped(self, why: str, states: Mapping[str, int]) -> None:
+        """The sweep was asked to end before that."""
+        self.say("stopped", f"{why or 'as asked'}; {counted(states)}. The next `parrots run` goes on from here")
 
     def say(self, title: str, text: str) -> None:
         """Send it to everyone."""

@@ -65,9 +65,12 @@ def run(
 
     A cell that fails leaves its reason and stops no other.
 
+    ValueError, before anything runs, where some of the cells are groups and were to be ended early.
     KeyboardInterrupt, with the reason if there is one, when it was asked to end early: what was finished has its record, what
     was under way its checkpoint, and the next run goes on from there.
     """
+    if how and how.early_stop and any(kind != "packed" for kind, _ in split(cells, sweep.scale)):
+        raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     stopping.withdraw(results)
@@ -166,8 +169,6 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
     sizes = {cell.trial.id: elastic(cell) if how.elastic else cell.workers for cell in lane}
     told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop)
     given = Given(sweep.name, results.absolute(), sweep.keep, *told)
-    if how.early_stop and not packed:
-        raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever."""

@@ -279,6 +279,6 @@ def to_hf(ours: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
 def from_hf(theirs: dict[str, Tensor], model: Model) -> dict[str, Tensor]:
     """Their weights under our names and in our layout; the inverse of `to_hf`."""
     if absent := [name for part in parts(model) for name in part.theirs if name not in theirs]:
-        raise ValueError(f"{absent[0]}: not among the weights, nor are {len(absent) - 1} others that this model has")
+        raise ValueError(f"{absent[0]}: not among the weights (of those that this model has {len(absent)} are not)")
     ours = {part.ours: part.join([theirs[name] for name in part.theirs]) for part in parts(model)}
     return {"head.weight": ours["embedding.weight"], **ours}

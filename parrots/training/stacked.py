@@ -35,7 +35,7 @@ from parrots.training.trainer import Trained, divergence
 # K trials, B examples of one, S tokens, C counted tokens, L layers, G balancing groups of all, E experts
 
 SMALL = 96_000  # tokens of a stack's step times width
-FEWEST, MOST = 4, 8  # trials of a stack: two gain nothing
+FEWEST, MOST = 4, 8  # trials of a stack: two gain next to nothing
 IGNORED = -100  # a target that cross_entropy leaves out
 
 

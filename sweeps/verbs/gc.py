@@ -10,6 +10,7 @@ import click
 
 from parrots.spec import Cell
 from parrots.tasks.store import path_of as data_path
+from parrots.tasks.task import SPLITS
 from sweeps import ledger
 from sweeps.guard import lock
 from sweeps.say import columns, out
@@ -88,7 +89,7 @@ def earlier_runs(results: Path) -> Iterator[Waste]:
 def unnamed(results: Path, cells: list[Cell]) -> Iterator[Waste]:
     """Data and weights that no sweep here asks for."""
     asked = [cell.trial.task for cell in cells] + [one.task for cell in cells for one in cell.evaluations]
-    data = {data_path(task, split, results / "data").name for task in set(asked) for split in ("train", "test")}
+    data = {data_path(task, split, results / "data").name for task in set(asked) for split in SPLITS}
     for path in sorted((results / "data").glob("*.arrow*")):
         if path.name.removesuffix(".sha256") not in data:
             yield _of(path, "no sweep here names these data")

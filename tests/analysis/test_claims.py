@@ -101,8 +101,16 @@ def test_pairing_takes_out_what_the_pairs_share():
 
 def test_models_that_have_not_a_field_agree_in_it():
     frame = routed(0.05, 0.001)
+    one = json.dumps({"model": {"ffn": {"router": "hash", "n_experts": 4}}, "seed": 99})
+    other = frame.iloc[:1].assign(seed=99, declared=one)  # has it, and nobody beside it
     matched = ("seed", "model.ffn.n_experts")
-    assert contrast(frame, "y", "logistic", "model.ffn.router", ("hash", "top_k"), matched).pairs == 5
+    found = contrast(pd.concat([frame, other]), "y", "logistic", "model.ffn.router", ("hash", "top_k"), matched)
+    assert (found.pairs, found.runs) == (5, 10)
+
+
+def test_a_field_that_no_run_has_makes_no_pairs():
+    with pytest.raises(ValueError, match="sede"):
+        contrast(routed(0.05, 0.001), "y", "logistic", "model.ffn.router", ("hash", "top_k"), ("sede",))
 
 
 def test_a_contrast_tells_of_values_that_are_bounds():

@@ -159,6 +159,7 @@ def test_expert_choice_is_refused_by_name(tmp_path):
         ({"hidden_act": "relu"}, "hidden_act='relu': cannot be loaded; only 'silu' can"),
         ({"sliding_window": 4096}, "sliding_window=4096: cannot be loaded"),
         ({"head_dim": 8}, "head_dim=8: cannot be loaded"),
+        ({"num_key_value_heads": 3}, r"config.json: .*n_kv_heads"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters: scaled rotary positions"),
     ],
 )
@@ -168,6 +169,14 @@ def test_what_cannot_be_loaded_is_named(change, said, tmp_path):
     del config["parrots"]
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=said):
+        hf.load(tmp_path)
+
+
+def test_a_folder_without_its_weights_names_the_first(tmp_path):
+    hf.export(built(Dense(d_ff=20)), tmp_path)
+    for path in tmp_path.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(ValueError, match="not among the weights"):
         hf.load(tmp_path)
 
 

@@ -138,6 +138,10 @@ def test_shared_experts_are_experts_that_every_token_has():
     torch.testing.assert_close(y_BSD.flatten(0, 1), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_more_experts_than_grouped_mm_takes_on_a_gpu_are_padded():
+    assert [fastest(4096, n, 128, "cuda") for n in (1023, 1024)] == ["grouped", "padded"]
+
+
 def test_an_older_torch_computes_with_what_it_has(monkeypatch):
     tensors, k, gated = case(33, 4, 2, True, torch.float32)
     monkeypatch.delattr(torch.nn.functional, "grouped_mm", raising=False)

@@ -7,9 +7,12 @@ import pytest
 
 from parrots.execution import run_trial
 from parrots.placement import Placement
+from parrots.tasks.store import load
+from parrots.tasks.task import SPLITS
 from sweeps.cli import main
 from sweeps.guard import lock
 from sweeps.spec import Sweep, grid
+from sweeps.verbs.gc import waste
 
 from ..conftest import MOE, make
 from ..test_record import record
@@ -64,6 +67,15 @@ def test_what_nothing_needs_goes_and_everything_else_stays(results, capsys):
         assert why in told
     assert main(["gc", "--results", str(folder), "--yes"]) == 0
     assert f"nothing in {folder} can go" in capsys.readouterr().out
+
+
+def test_data_of_every_split_that_a_sweep_names_stay(tmp_path):
+    paths = {"kind": "length2_path", "n_vertices": 5, "n_train": 20, "n_test": 20}
+    sweep = Sweep(name="mine", cells=tuple(grid({**BASE, "task": paths}, {"seed": [0]})))
+    sweep.manifest(tmp_path)
+    for split in SPLITS:
+        load(sweep.cells[0].trial.task, split, tmp_path / "data")
+    assert not list(waste(tmp_path))
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n"])

@@ -15,6 +15,7 @@ from sweeps.cli import main
 from sweeps.how import How
 from sweeps.ledger import Ledger
 from sweeps.plan import plan
+from sweeps.spec import Sweep
 from sweeps.watch import Watch
 
 from ..conftest import MOE, make
@@ -129,6 +130,15 @@ def test_a_run_whose_budget_is_spent_asks_to_end_and_waits_for_what_is_under_way
     watch.started(second)  # which sees the file and ends at once
     watch.ended(first, "stopped")
     assert ending.stop_all()
+
+
+def test_an_early_end_for_groups_is_refused_before_anything_runs(watch, tmp_path):
+    from sweeps.run import run
+
+    cells = (Cell(trial=make()), Cell(trial=make(seed=1), workers=2))
+    with pytest.raises(ValueError, match="--early-stop: ends packed cells only"):
+        run(Sweep(name="mine", cells=cells), cells, tmp_path, watch, How(early_stop="asha"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_stacks_leave_no_slot_without_one_and_their_others_come_last(tmp_path):

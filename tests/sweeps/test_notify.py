@@ -41,6 +41,14 @@ def test_the_end_is_told_with_the_number_of_cells_in_each_state():
     assert (message["title"], message["message"]) == ("mine: ended", "3 done, 1 failed. `parrots status mine` has more")
 
 
+def test_a_run_that_is_asked_to_end_tells_why():
+    with listening() as (url, heard):
+        Teller("mine", [url]).stopped("1.03 device-hours are spent", {"done": 3, "missing": 1})
+    (message,) = heard
+    said = "1.03 device-hours are spent; 3 done, 1 missing. The next `parrots run` goes on from here"
+    assert (message["title"], message["message"]) == ("mine: stopped", said)
+
+
 def test_a_trial_that_fails_again_is_told_and_one_that_fails_once_or_then_ends_well_is_not(make_trial, tmp_path):
     once, again, well = (make_trial(seed=seed) for seed in range(3))
     record(once, "failed", [], reason="x").write(tmp_path)

@@ -77,3 +77,12 @@ def test_curves_are_means_over_the_steps_since_the_last_point(tmp_path):
         "router_dead_0": (2, 0.5),
         "router_entropy_0": (2, pytest.approx(0.5)),
     }
+
+
+def test_one_expert_cannot_collapse(tmp_path):
+    """Its router is sure of everything, there being nothing to choose."""
+    curves = Curves(Placement(tmp_path))
+    curves.add(Step(torch.tensor(1.0), torch.tensor([[8]]), torch.tensor([0.0]), torch.zeros(0, 1)), torch.tensor(1.0))
+    curves.point()
+    assert curves.alarms.said == ()
+    assert not any(point.metric.startswith("router_entropy") for point in curves.points)
