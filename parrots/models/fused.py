@@ -14,7 +14,7 @@ from parrots.models.config import Model, MoE
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
-LONGEST = 64  # tokens of a sequence whose attention works in the cache
+LONGEST, LONGEST_WIDE = 256, 32  # tokens of a sequence in whose attention the kernel is faster: of heads up to 8 wide, of wider
 
 
 @lru_cache(maxsize=1)
@@ -53,6 +53,11 @@ def takes(x: Tensor) -> bool:
         and (x.numel() < LARGE or torch.get_num_threads() == 1)
         and installed()
     )
+
+
+def longest(d_head: int) -> int:
+    """Tokens of the longest sequence whose attention is faster here than torch's, heads being so wide."""
+    return LONGEST if d_head <= 8 else LONGEST_WIDE
 
 
 def takes_whole(x: Tensor) -> bool:

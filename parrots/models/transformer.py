@@ -61,7 +61,7 @@ class Attention(nn.Module):
     ) -> Tensor:
         rotated = sum(self.heads) * self.d_head
         qkv = self.qkv(x_BSD)
-        if cache is None and self.qk_norm is None and qkv.shape[1] <= fused.LONGEST and fused.takes(qkv):
+        if cache is None and self.qk_norm is None and qkv.shape[1] <= fused.longest(self.d_head) and fused.takes(qkv):
             return self.out(fused.Attention.apply(qkv, *rotation, *self.heads))
         if cache is not None and cache.in_lanes:
             y_BSD = cache.attend(layer, qkv, rotation)

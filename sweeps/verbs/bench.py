@@ -102,5 +102,7 @@ def standard(on_gpu: bool) -> Sequence[Cell]:
         books: dict[str, Any] = {"task": {"kind": "phonebook", "n_entries": 1000}}
         paths: dict[str, Any] = {"task": {"kind": "length2_path", "n_vertices": 10, "n_train": 1000, "train_queries": 12}}
         made += grid(base | books, {"model.ffn": wide, "training.batch_size": batches})
-        made += grid(base | paths, {"model.ffn": wide[::2], "training.batch_size": batches[:1]})
+        graphs: dict[str, Any] = {"task": {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 1000}}
+        for task in (paths, graphs):  # longer than what attention has a kernel for
+            made += grid(base | task, {"model.ffn": wide[::2], "training.batch_size": batches[:1]})
     return made

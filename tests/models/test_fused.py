@@ -79,7 +79,7 @@ def test_the_router_is_softmax_and_top_k(renormalize, T, E, k):
 
 
 @pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (4, 1, 8), (1, 1, 34)])
-@pytest.mark.parametrize(("B", "S"), [(1, 1), (3, 7), (9, 16), (1, fused.LONGEST)])
+@pytest.mark.parametrize(("B", "S"), [(1, 1), (3, 7), (9, 16), (1, fused.LONGEST_WIDE), (2, fused.LONGEST)])
 def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d, B, S):
     """Also where heads of sequences do not fill the lanes of a vector."""
     attention = Attention(model(heads, kv, d))
@@ -111,9 +111,9 @@ def test_what_is_no_number_is_never_hidden():
 
 @pytest.mark.parametrize("where", ["counted", "float64", "long"])
 def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
-    transformer = Transformer(model(), 20, 100)
+    transformer = Transformer(model(), 20, fused.LONGEST + 1)
     transformer.initialize(0)
-    tokens = torch.randint(20, (1, 100 if where == "long" else 10), generator=DRAW)
+    tokens = torch.randint(20, (1, fused.LONGEST + 1 if where == "long" else 10), generator=DRAW)
     want = transformer(tokens).logits
     ran = []
     monkeypatch.setattr(fused.Attention, "apply", lambda *args: ran.append(args))
