@@ -182,11 +182,8 @@ def summary(asked: Asked, frame: pd.DataFrame, chosen: pd.DataFrame, decisions: 
     verdicts = Counter(decision.verdict for decision in decisions)
     found = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) or "none declared"
     states = frame["status"].astype(str).value_counts()
-    lacking = [
-        f"{states[state]} {word}"
-        for state, word in (("diverged", "diverged"), ("oom", "out of memory"), ("failed", "failed"), ("missing", "missing"))
-        if states.get(state)
-    ]
+    words = {"oom": "out of memory", "stopped": "ended early"}
+    lacking = [f"{states[one]} {words.get(one, one)}" for one in ("diverged", *LOST, "missing") if states.get(one)]
     if asked.table is None and (unrun := len(asked.trial_ids) - len(frame)):
         lacking.append(f"{unrun} not run")
     claims = f"{len(decisions)} claim{'s' * (len(decisions) != 1)}"

@@ -153,7 +153,7 @@ def capacities(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
     parts = []
     for claim in about:
         runs = runs_of(claim, chosen)
-        if claim.metric not in runs:
+        if claim.metric not in runs or runs.empty:
             continue
         means = runs.groupby(["label", "N_total", "N_active"], sort=False)[claim.metric].mean()
         parts.append(means)

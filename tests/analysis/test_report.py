@@ -224,3 +224,29 @@ def test_a_contrast_of_numbers_is_drawn_against_them(make_trial, tmp_path):
     assert "against training.steps, total and active parameters" in (tmp_path / "reports" / "mine" / "report.md").read_text()
     means = drawn.query("figure == 'longer' and series == 'dense, mean' and x_axis == 'training.steps'")
     assert dict(zip(means["x"], means["y"], strict=True)) == {20: 901, 40: 1001}
+
+
+def test_capacity_is_told_by_the_measures_that_some_run_has(make_trial, tmp_path):
+    """No run is about one of three claims on the phone-book, as when the larger books failed."""
+    bits = CLAIM.model_copy(update={"name": "bits", "metric": "memory_bits"})
+    exact = bits.model_copy(update={"name": "exact", "metric": "exact_match", "form": "logistic"})
+    larger = bits.model_copy(update={"name": "larger", "where": {"task.n_entries": 10**6}})
+    trials = [make_trial({"kind": "dense", "d_ff": width}) for width in (8, 16)]
+    for trial, stored in zip(trials, (900.0, 1200.0), strict=True):
+        measured = [("loss", 1.0), ("exact_match", 0.5), ("memory_bits", stored)]
+        record(trial, measurements=[Measurement(name, 20, value, 10.0, 60) for name, value in measured]).write(tmp_path)
+    ids = [trial.id for trial in trials]
+    for claims in ([larger, exact], [bits, exact]):
+        page = write([Asked("mine", "t", claims, ids, "c")], tmp_path).html.with_name("report.md").read_text()
+        assert "phonebook: capacity by each measure" in page
+        assert ("| 880 to 920 |" in page) == (claims[0] is bits)
+
+
+def test_trials_that_a_rule_ended_early_are_missing_with_that_reason(make_trial, tmp_path):
+    done, ended = make_trial(seed=0), make_trial(seed=1)
+    measured = [Measurement("loss", 20, 1.0, 0.1, 5), Measurement("memory_bits", 20, 900.0, 1.0, 60)]
+    record(done, measurements=measured).write(tmp_path)
+    record(ended, "stopped", [], reason="ended early by asha at step 10 of 20, loss 2", early_stop="asha").write(tmp_path)
+    page = write([Asked("mine", "t", [CLAIM], [done.id, ended.id], "c")], tmp_path).html.with_name("report.md").read_text()
+    assert "1 finished trials; 1 ended early." in page
+    assert "stopped, ended early by asha at step 10 of 20" in page
