@@ -89,14 +89,13 @@ def contrast(
     for name, values_R in known.items():
         if values_R.isna().all():
             raise ValueError(no_column(name, frame))
-    keys = [values_R.map(repr).rename(name) for name, values_R in known.items()]  # where both have none they agree
-    table = frame["y"].groupby([*keys, frame["level"]]).mean().unstack().reindex(columns=list(values)).dropna()
+    frame = frame.assign(pair=[repr(agreed) for agreed in zip(*known.values(), strict=True)])  # where both have none they agree
+    table = frame.groupby(["pair", "level"])["y"].mean().unstack().reindex(columns=list(values)).dropna()
     if len(table) < 2:
         raise ValueError(
             f"{metric}: {len(table)} pairs with {field} = {values[0]} and {values[1]} that agree in {', '.join(matched)}"
         )
-    paired = pd.MultiIndex.from_arrays(keys).isin(table.index) if len(keys) > 1 else keys[0].isin(table.index)
-    frame = frame[paired]
+    frame = frame[frame["pair"].isin(table.index)]
     gaps = (table[values[0]] - table[values[1]]).to_numpy()
     half = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
     mean, other_mean = (float(frame.loc[frame["level"] == value, metric].mean()) for value in values)

@@ -93,8 +93,9 @@ def has_line(claim: Claim) -> bool:
 
 def changed(claim: Claim) -> str:
     """The field in which the pairs of a contrast differ, where it is a number; empty for other claims."""
-    number = isinstance(claim, Contrast) and isinstance(claim.value, int | float) and isinstance(claim.other, int | float)
-    return claim.field if number and claim.field not in SIZES else ""  # type: ignore[attr-defined]
+    if not isinstance(claim, Contrast) or isinstance(claim.value, str) or isinstance(claim.other, str):
+        return ""
+    return "" if claim.field in SIZES else claim.field
 
 
 def counted(runs: pd.DataFrame) -> str:
@@ -116,10 +117,7 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
     for panel, size in zip(axes, sizes, strict=True):
         marks(picture, panel, runs, size, claim.metric)
         panel.set_xlabel(SIZES.get(size, size))
-        if size in SIZES:
-            panel.set_xscale("log")
-        else:
-            panel.set_xticks(sorted(runs[size].dropna().unique()))
+        panel.set_xscale("log" if size in SIZES else "linear")
         panel.margins(x=0.12)
         if claim.form == "power":
             panel.set_yscale("log")
@@ -130,6 +128,8 @@ def against_sizes(runs: pd.DataFrame, decision: Decision) -> Picture:
             panel.set_title(f"left-out error {found.errors[size]:.3f}", loc="left", fontsize=10)
         if size in SIZES:
             sparse_ticks(panel)
+        else:
+            panel.set_xticks(sorted(runs[size].dropna().unique()))
     if claim.form == "power":
         axes[0].yaxis.set_major_formatter(lambda v, _: quantity(v))
         axes[0].yaxis.set_minor_formatter(lambda v, _: quantity(v) if str(v).lstrip("0.")[:1] in "25" else "")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from parrots.record import path_of
 from parrots.spec import Trial
+from sweeps.watch import counted
 
 REPEATED = 2  # attempts of one trial that failed
 
@@ -13,11 +14,6 @@ def covered(url: str) -> str:
     """An address without what follows its kind, which may be a password or a token."""
     kind, separator, _ = url.partition("://")
     return f"{kind}://***" if separator else "***"
-
-
-def counted(states: Mapping[str, int]) -> str:
-    """Cells by their state, in words."""
-    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 class Teller:

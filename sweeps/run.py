@@ -151,15 +151,19 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
     on_gpu = has["GPU"] > 0
     slots = watch.slots if packed or joined() or on_gpu else int(has["CPU"])
     gpu = gpu_of(cluster) if packed and on_gpu else None
-    parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"]) if gpu else 1 for cell in lane}
+
+    def number(cell: Cell, stack: int = 1) -> int:
+        """How many like it share a GPU."""
+        return per_gpu(cell, gpu, has["CPU"] / has["GPU"], stack) if gpu else 1
+
+    parts = {cell.trial.id: number(cell) for cell in lane}
     at_once = slots * max(parts.values()) // workers
     # An actor is kept for the next trial only if one waits for resources, so as many wait where resources alone set the limit.
     ahead = 2 if packed and at_once >= int(has["GPU"] * max(parts.values()) or has["CPU"]) else 1
     everyone = [cell for cell in sweep.cells if (cell.workers, lane_of(cell, sweep.scale)) == (workers, kind)]
     lane, stacks = side_by_side(lane, everyone, results, how, at_once)
-    if gpu:
-        parts = {cell.trial.id: per_gpu(cell, gpu, has["CPU"] / has["GPU"], len(stacks[cell.trial.id])) for cell in lane}
-    watch.sizes |= {trial_id: workers / number for trial_id, number in parts.items()}
+    parts = {cell.trial.id: number(cell, len(stacks[cell.trial.id])) for cell in lane}
+    watch.sizes |= {trial_id: workers / each for trial_id, each in parts.items()}
     mates = {trial_id for stack in stacks.values() for trial_id in stack}
     cells = {cell.trial.id: cell.model_dump_json() for cell in (*everyone, *lane) if cell.trial.id in mates}
     columns = {cell.trial.id: axes(cell.trial) for cell in lane}

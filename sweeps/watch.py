@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from types import TracebackType
 
@@ -140,8 +140,8 @@ class Watch:
         failed = self.failed.total()
         left = len(self.cells) - len(self.status) - len(self.share)
         counts = f"{len(self.status) - failed} done, {len(self.share)} running, {left} left"
-        lost = f", {failed} failed ({by_class(self.failed)})" if failed else ""
-        lost += f", attempts lost: {by_class(self.lost)}" if self.lost else ""
+        lost = f", {failed} failed ({counted(self.failed)})" if failed else ""
+        lost += f", attempts lost: {counted(self.lost)}" if self.lost else ""
         pace = f"{self.tokens_per_s():,.0f} tokens/s | {self.utilisation():.0%} utilised"
         return f"{counts}{lost} | {pace} | {clock(self.left_s())} left"
 
@@ -179,9 +179,9 @@ class Watch:
             self.console.print(self.line())
 
 
-def by_class(failures: Counter[str]) -> str:
+def counted(numbers: Mapping[str, int]) -> str:
     """1 oom, 2 infrastructure"""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items()))
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(numbers.items()))
 
 
 def clock(seconds: float) -> str:

@@ -103,6 +103,6 @@ def standard(on_gpu: bool) -> Sequence[Cell]:
         paths: dict[str, Any] = {"task": {"kind": "length2_path", "n_vertices": 10, "n_train": 1000, "train_queries": 12}}
         made += grid(base | books, {"model.ffn": wide, "training.batch_size": batches})
         graphs: dict[str, Any] = {"task": {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 1000}}
-        for task in (paths, graphs):  # longer than what attention has a kernel for
+        for task in (paths, graphs):
             made += grid(base | task, {"model.ffn": wide[::2], "training.batch_size": batches[:1]})
     return made

@@ -16,6 +16,8 @@ from analysis.verdicts import decide, family, holm, p_value, verdict
 from .test_compare import runs
 
 SHARED = {"name": "c", "statement": "s", "task": "t", "metric": "y"}
+FIELD = {"field": "model.ffn.router", "value": "hash", "other": "top_k", "matched": ("seed",)}
+ROUTERS = {**SHARED, **FIELD, "form": "logistic"}
 
 
 def offset_claim(form: str, side: str, margin: float) -> Offset:
@@ -86,8 +88,7 @@ def routed(gap: float, noise: float, pairs: int = 5) -> pd.DataFrame:
     ],
 )
 def test_pairs_that_differ_in_one_field_tell_what_it_does(gap, noise, side, verdict):
-    field = {"field": "model.ffn.router", "value": "hash", "other": "top_k", "matched": ("seed",)}
-    claim = Contrast(**SHARED, form="logistic", side=side, margin=0.05, **field)
+    claim = Contrast(**ROUTERS, side=side, margin=0.05)
     assert decide(claim, routed(gap, noise)).verdict == verdict
     assert decide(claim, routed(gap, noise, pairs=2)).verdict == "direction only"
 
@@ -115,16 +116,7 @@ def test_a_field_that_no_run_has_makes_no_pairs():
 
 def test_a_contrast_tells_of_values_that_are_bounds():
     frame = routed(0.2, 0.01)
-    claim = Contrast(
-        **SHARED,
-        form="logistic",
-        side="above",
-        margin=0.05,
-        field="model.ffn.router",
-        value="hash",
-        other="top_k",
-        matched=("seed",),
-    )
+    claim = Contrast(**ROUTERS, side="above", margin=0.05)
     assert "bound" not in decide(claim, frame).evidence
     told = decide(claim, frame.assign(**{"y.side": [1.0] + [0.0] * (len(frame) - 1)})).evidence
     assert "Of 1 runs only a bound is known" in told
@@ -192,16 +184,7 @@ def test_holm_holds_the_least_to_the_strictest_and_never_falls():
 
 def test_a_claim_that_holds_alone_but_not_in_its_family_is_undecided_and_says_so():
     """Five pairs whose p is .03: enough alone, not among two."""
-    claim = Contrast(
-        **SHARED,
-        form="logistic",
-        side="above",
-        margin=0.0,
-        field="model.ffn.router",
-        value="hash",
-        other="top_k",
-        matched=("seed",),
-    )
+    claim = Contrast(**ROUTERS, side="above", margin=0.0)
     frame = routed(0.06, 0.03)
     assert decide(claim, frame).verdict == "supported"
     p = p_value(claim, decide(claim, frame).found.interval)

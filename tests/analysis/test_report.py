@@ -20,6 +20,19 @@ CLAIM = Predicts(
     predictor="N_total",
     rival="N_active",
 )
+ROUTERS = Contrast(
+    name="hash",
+    statement="hash is like top_k",
+    task="phonebook",
+    metric="memory_bits",
+    form="power",
+    field="model.ffn.router",
+    value="hash",
+    other="top_k",
+    matched=("seed",),
+    side="equal",
+    margin=0.1,
+)
 FFNS = [{"kind": "dense", "d_ff": f} for f in (8, 16, 32, 64)] + [{**MOE, "n_experts": e} for e in (4, 8, 16)]
 
 
@@ -173,19 +186,6 @@ def test_a_tie_ceiling_stands_beside_the_score_in_the_table_and_in_the_figure(ma
 
 def test_no_line_is_drawn_through_the_sizes_of_a_contrast(make_trial, tmp_path):
     """Routers share a size but for their own matrix: a slope in it would be noise, told as a law."""
-    claim = Contrast(
-        name="hash",
-        statement="hash is like top_k",
-        task="phonebook",
-        metric="memory_bits",
-        form="power",
-        field="model.ffn.router",
-        value="hash",
-        other="top_k",
-        matched=("seed",),
-        side="equal",
-        margin=0.1,
-    )
     ids = []
     for router, bits in (("top_k", 900.0), ("hash", 1000.0), ("random", 800.0)):
         for seed in (0, 1, 2):
@@ -193,25 +193,13 @@ def test_no_line_is_drawn_through_the_sizes_of_a_contrast(make_trial, tmp_path):
             measured = [Measurement("loss", 20, 1.0, 0.1, 5), Measurement("memory_bits", 20, bits + seed, 1.0, 60)]
             record(trial, measurements=measured).write(tmp_path)
             ids.append(trial.id)
-    page = write([Asked("mine", "t", [claim], ids, "c")], tmp_path).html.with_name("report.md").read_text()
+    page = write([Asked("mine", "t", [ROUTERS], ids, "c")], tmp_path).html.with_name("report.md").read_text()
     assert "the line is the fit" not in page
     assert "fit" not in set(pd.read_csv(tmp_path / "reports" / "mine" / "numbers.csv")["series"])
 
 
 def test_a_contrast_of_numbers_is_drawn_against_them(make_trial, tmp_path):
-    claim = Contrast(
-        name="longer",
-        statement="twice as many steps hold more",
-        task="phonebook",
-        metric="memory_bits",
-        form="power",
-        field="training.steps",
-        value=40,
-        other=20,
-        matched=("seed",),
-        side="above",
-        margin=0.0,
-    )
+    claim = ROUTERS.model_copy(update={"name": "longer", "field": "training.steps", "value": 40, "other": 20, "side": "above"})
     ids = []
     for steps, bits in ((20, 900.0), (40, 1000.0)):
         for seed in (0, 1, 2):
