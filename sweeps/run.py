@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
             if watch.slots < most:
                 there = f"{watch.slots} slots on this cluster, a cell wants {most}"
                 raise ValueError(f"{there}; --slots says how many there will be")
-        how = replace(how, max_device_hours=how.hours(gpu_of(ray.cluster_resources()) or devices.here()))
+        how = replace(how, max_device_hours=how.hours(priced(ray.cluster_resources(), has["GPU"] > 0)))
         before = leaks()
         for line in sorted(before):
             watch.console.print(f"left over on this cluster by others: {line}")
@@ -207,6 +207,12 @@ def gpu_of(cluster: Mapping[str, float]) -> devices.Device | None:
     if joined():
         return smallest(name.partition(":")[2] for name in cluster if name.startswith("accelerator_type:"))
     return devices.here()
+
+
+def priced(cluster: Mapping[str, float], on_gpu: bool) -> devices.Device:
+    """What a device-hour of a run is an hour of: of GPUs that are not known one that has no price in any table."""
+    unknown = devices.Device("gpu", "this cluster's GPUs", "cuda", inf, {})
+    return gpu_of(cluster) or unknown if on_gpu else devices.here()
 
 
 def side_by_side(

@@ -54,6 +54,18 @@ def test_the_smaller_of_hours_and_money_ends_a_run():
     assert How().hours(devices.here()) == math.inf
 
 
+def test_on_a_cluster_money_goes_by_its_gpus_and_of_unknown_ones_a_price_has_to_be_given(monkeypatch):
+    from sweeps.run import priced
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert priced({"accelerator_type:H100": 1.0, "GPU": 8.0}, on_gpu=True) == devices.known()["h100"]
+    assert priced({"CPU": 8.0}, on_gpu=False) == devices.here()
+    unknown = priced({"accelerator_type:Z9": 1.0, "GPU": 8.0}, on_gpu=True)
+    with pytest.raises(ValueError, match="no price of this cluster's GPUs is known; give --price"):
+        How(max_cost=5.0).hours(unknown)
+    assert How(max_cost=5.0, price="2.5").hours(unknown) == 2.0
+
+
 def test_money_without_a_price_is_bad_input(capsys, tmp_path):
     prices = tmp_path / "prices.json"
     prices.write_text('{"date": "2026-11-24", "source": "nobody", "per_device_hour": {}}')
