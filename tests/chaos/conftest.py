@@ -69,6 +69,10 @@ class Here:
         """Those that are complete."""
         return sorted((self.results / "checkpoints").glob("*/*/complete.json"))
 
+    def begun(self) -> set[str]:
+        """Trials that have one."""
+        return {path.parent.parent.name for path in self.checkpoints()}
+
     def failures(self) -> list[dict]:
         return read(sorted((self.results / "failures").glob("*.parquet"))).to_pylist()
 
