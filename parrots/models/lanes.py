@@ -39,7 +39,8 @@ class Lanes:
         self.gated = ffn.activation == "swiglu"
         self.sparse = (ffn.d_ff, ffn.n_experts, ffn.top_k) if isinstance(ffn, MoE) else (0, 0, 0)
         self.dense = ffn.n_shared * ffn.d_ff if isinstance(ffn, MoE) else ffn.d_ff
-        self.addresses = torch.tensor([addresses(block) for block in model.blocks])
+        self.renormalize = isinstance(ffn, MoE) and ffn.renormalize
+        self.addresses = torch.tensor([addresses(block) for block in model.blocks])  # type: ignore[arg-type]
         self.heads = c.n_heads, c.n_kv_heads, c.d_head
         self.keys, self.values = self.room(), self.room()
 
@@ -61,14 +62,15 @@ class Lanes:
     def read(self, token_N: Tensor, wanted: bool) -> None:
         """One more token of each sequence; wanted: whether it will be asked what follows."""
         model, D, (H, G, C), (F, E, K) = self.model, self.model.config.d_model, self.heads, self.sparse
-        blocks = fused.blocks(self.N)
+        L, blocks, M, _, _ = self.keys.shape
         self.residual = torch.empty(blocks, D, fused.LANES)
-        strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + self.keys.shape[2]
+        strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + M
         room = torch.empty(blocks * (D + 2 * K) + max(strip, 2 * D + 2 * F + 1), fused.LANES)
-        given = (token_N, model.embedding.weight, self.addresses, model.cos, model.sin, self.keys, self.values, self.residual, room)
-        shape = (self.N, self.past, self.keys.shape[2], len(self.addresses), D, H, G, C, F, self.dense, E, K, len(model.embedding.weight))
-        renormalize = getattr(model.config.ffn, "renormalize", False)
-        self.kernels.read(*(fused.at(x) for x in given), *shape, self.gated, renormalize, model.config.norm_eps, wanted)
+        embedding = model.embedding.weight
+        kept = self.keys, self.values, self.residual, room
+        given = map(fused.at, (token_N, embedding, self.addresses, model.cos, model.sin, *kept))
+        shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K, len(embedding)
+        self.kernels.read(*given, *shape, self.gated, self.renormalize, model.config.norm_eps, wanted)
         self.past += 1
 
     def say(self, logits: bool) -> Tensor:
@@ -84,12 +86,13 @@ class Lanes:
 def addresses(block: Block) -> list[int]:
     """Of a layer's weights, as `decoding.read` wants them; 0 for what it has not."""
     ffn, attention = block.ffn, block.attention
-    own = [block.attention_norm.weight, attention.qkv.weight, attention.out.weight, block.ffn_norm.weight]
+    weights: list[Tensor | None] = [block.attention_norm.weight, attention.qkv.weight, attention.out.weight]
+    weights.append(block.ffn_norm.weight)
     if isinstance(ffn, SparseFFN):
-        dense = ffn.shared
-        own += [ffn.up_EDU, ffn.down_EFD, ffn.router.linear.weight]
+        assert isinstance(ffn.router, TopK)
+        weights += [ffn.up_EDU, ffn.down_EFD, ffn.router.linear.weight]
     else:
-        dense = ffn
-        own += [None, None, None]
-    own += [dense.up.weight, dense.down.weight] if dense is not None else [None, None]
-    return [0 if weight is None else fused.at(weight) for weight in own]
+        weights += [None] * 3
+    dense = ffn.shared if isinstance(ffn, SparseFFN) else ffn
+    weights += [dense.up.weight, dense.down.weight] if dense is not None else [None] * 2
+    return [0 if weight is None else fused.at(weight) for weight in weights]

@@ -85,10 +85,7 @@ def activate(u_: int, F: int, gated: bool, weight: Any) -> None:
     """silu(gate) * up of 2F vectors, or gelu of F, times a weight; in place."""
     for i in range(F):
         u = load(u_ + BYTES * i)
-        if gated:
-            y = u / (value(1) + exp(value(0) - u)) * load(u_ + BYTES * (F + i))
-        else:
-            y = u * normal(u)
+        y = u / (value(1) + exp(value(0) - u)) * load(u_ + BYTES * (F + i)) if gated else u * normal(u)
         store(u_ + BYTES * i, y * weight)
 
 
@@ -249,9 +246,9 @@ def experts(
     free, order = first[:E].copy(), np.empty(N * K, np.int64)
     for n in range(N):
         for k in range(K):
-            e = np.int64(expert[n // W * K + k, n % W])
-            order[free[e]] = n * K + k
-            free[e] += 1
+            mine = np.int64(expert[n // W * K + k, n % W])
+            order[free[mine]] = n * K + k
+            free[mine] += 1
     for e in range(E):
         for start in range(first[e], first[e + 1], W):
             held = min(W, first[e + 1] - start)
@@ -270,6 +267,25 @@ def experts(
 
 
 @kernel
+def embed(tokens_: int, embedding_: int, x_: int, N: int, V: int, D: int) -> None:
+    """x: the tokens' rows of the (V, D) embedding."""
+    tokens, embedding, at_W = indices(tokens_, N), vector(embedding_, V * D), np.empty(W, np.uint64)
+    for b in range((N + W - 1) // W):
+        for lane in range(W):
+            at_W[lane] = tokens[min(b * W + lane, N - 1)] * D
+        gather(embedding, at_W, np.uint64(1), matrix(x_ + BYTES * b * D, D, W))
+
+
+@kernel
+def dense(h_: int, up_: int, down_: int, z_: int, x_: int, wide: int, n: int, D: int, F: int, gated: bool) -> None:
+    """x += what a dense FFN makes of h, for n blocks; z has room for `wide` vectors of each."""
+    through(h_, D, up_, z_, wide, n, D, 2 * F if gated else F, False)
+    for b in range(n):
+        activate(z_ + BYTES * b * wide, F, gated, value(1))
+    through(z_, wide, down_, x_, D, n, F, D, True)
+
+
+@kernel
 def read(
     tokens_: int, embedding_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
     N: int, past: int, M: int, L: int, D: int, H: int, G: int, C: int, F: int, shared: int, E: int, K: int,
@@ -283,14 +299,9 @@ def read(
     of the shared experts. E: 0 of a dense model, whose F is 0 and whose up and down are those of shared.
     """
     blocks, heads, U, width = (N + W - 1) // W, H + G, 2 if gated else 1, G * C
-    tokens, weights = indices(tokens_, N), indices(weights_, L * 9).reshape(L, 9)
-    embedding, x = vector(embedding_, V * D), matrix(x_, blocks * D, W)
+    weights = indices(weights_, L * 9).reshape(L, 9)
     turns = heads * (C // 2)
-    at_W = np.empty(W, np.uint64)
-    for b in range(blocks):
-        for lane in range(W):
-            at_W[lane] = tokens[min(b * W + lane, N - 1)] * D
-        gather(embedding, at_W, np.uint64(1), x[b * D : (b + 1) * D])
+    embed(tokens_, embedding_, x_, N, V, D)
     h_ = room_
     expert_ = h_ + BYTES * blocks * D
     weight_ = expert_ + BYTES * blocks * K
@@ -317,10 +328,7 @@ def read(
             for b in range(n):
                 norm(xb_ + BYTES * b * D, at[3], hb_ + BYTES * b * D, D, eps)
             if shared:
-                through(hb_, D, at[7], z_, wide, n, D, U * shared, False)
-                for b in range(n):
-                    activate(z_ + BYTES * b * wide, shared, gated, value(1))
-                through(z_, wide, at[8], xb_, D, n, shared, D, True)
+                dense(hb_, at[7], at[8], z_, xb_, wide, n, D, shared, gated)
             if E:
                 through(hb_, D, at[6], z_, wide, n, D, E, False)
                 for b in range(n):

@@ -30,7 +30,7 @@ VECTOR, ADDRESS = Vector(), types.int64
 
 
 @register_model(Vector)
-class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class VectorModel(models.PrimitiveModel):
     """As LLVM has it."""
 
     def __init__(self, manager: Any, type_: Any) -> None:
