@@ -34,7 +34,7 @@ class Lanes:
     def __init__(self, model: Transformer, N: int, capacity: int):
         from parrots.models import compiled
 
-        self.kernels, self.model, self.N, self.capacity, self.past = compiled, model, N, capacity, 0
+        self.kernels, self.model, self.past = compiled, model, 0
         c, ffn = model.config, model.config.ffn
         self.gated = ffn.activation == "swiglu"
         self.sparse = (ffn.d_ff, ffn.n_experts, ffn.top_k) if isinstance(ffn, MoE) else (0, 0, 0)
@@ -42,32 +42,33 @@ class Lanes:
         self.renormalize = isinstance(ffn, MoE) and ffn.renormalize
         self.addresses = torch.tensor([addresses(block) for block in model.blocks])  # type: ignore[arg-type]
         self.heads = c.n_heads, c.n_kv_heads, c.d_head
-        self.keys, self.values = self.room(), self.room()
+        self.resize(N, capacity)
 
-    def room(self) -> Tensor:
-        """For keys or values, of four positions at a time."""
-        _, G, C = self.heads
-        return torch.empty(len(self.addresses), fused.blocks(self.N), -(-self.capacity // 4) * 4, G * C, fused.LANES)
+    def resize(self, N: int, capacity: int) -> None:
+        """Room for N sequences of so many tokens, which is taken four at a time."""
+        self.N, blocks, M, D = N, fused.blocks(N), -(-capacity // 4) * 4, self.model.config.d_model
+        (H, G, C), (F, E, K) = self.heads, self.sparse
+        shape = len(self.addresses), blocks, M, G * C, fused.LANES
+        self.keys, self.values = torch.empty(shape), torch.empty(shape)
+        strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + M
+        self.residual = torch.empty(blocks, D, fused.LANES)
+        self.room = torch.empty(blocks * (D + 2 * K) + max(strip, 2 * D + 2 * F + 1), fused.LANES)
 
     def spread(self, index_N: Tensor, capacity: int) -> None:
         """Let sequence n go on from where `index_N[n]` is, to read so many tokens at most."""
-        before, (_, G, C) = self.N, self.heads
-        self.N, self.capacity = len(index_N), capacity
-        for name in ("keys", "values"):
-            old, new = getattr(self, name), self.room()
-            sizes = before, self.N, len(new), self.past, old.shape[2], new.shape[2], G * C
+        before, held = self.N, [self.keys, self.values]
+        self.resize(len(index_N), capacity)
+        for old, new in zip(held, (self.keys, self.values), strict=True):
+            L, _, M, width, _ = new.shape
+            sizes = before, self.N, L, self.past, old.shape[2], M, width
             self.kernels.spread(fused.at(old), fused.at(new), fused.at(index_N), *sizes)
-            setattr(self, name, new)
 
     def read(self, token_N: Tensor, wanted: bool) -> None:
         """One more token of each sequence; wanted: whether it will be asked what follows."""
         model, D, (H, G, C), (F, E, K) = self.model, self.model.config.d_model, self.heads, self.sparse
-        L, blocks, M, _, _ = self.keys.shape
-        self.residual = torch.empty(blocks, D, fused.LANES)
-        strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + M
-        room = torch.empty(blocks * (D + 2 * K) + max(strip, 2 * D + 2 * F + 1), fused.LANES)
+        L, _, M, _, _ = self.keys.shape
         embedding = model.embedding.weight
-        kept = self.keys, self.values, self.residual, room
+        kept = self.keys, self.values, self.residual, self.room
         given = map(fused.at, (token_N, embedding, self.addresses, model.cos, model.sin, *kept))
         shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K, len(embedding)
         self.kernels.read(*given, *shape, self.gated, self.renormalize, model.config.norm_eps, wanted)

@@ -46,6 +46,8 @@ def products(x_: int, w_: int, y_: int, w_in: int, w_out: int, n_in: int, n_out:
         put(to + 6 * BYTES, y6, add)
         put(to + 7 * BYTES, y7, add)
         o += TILE
+        if n_out - TILE < o < n_out and not add:  # the last ones again, rather than one by one
+            o = n_out - TILE
     while o < n_out:
         y0, at = value(0), w_ + o * w_out
         for i in range(n_in):
