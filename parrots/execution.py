@@ -13,7 +13,7 @@ from parrots.failures import BUDGET, classify, failure, hardware
 from parrots.measurement import Measurement, mean
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
-from parrots.record import Record, evaluation_path, is_done, path_of, read
+from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
@@ -102,14 +102,17 @@ def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, plac
     return asked.task.measure(examples, scores, step)
 
 
-def evaluate(trial: Trial, asked: Evaluation, place: Placement) -> Record:
-    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError if it kept none."""
+def evaluate(trial: Trial, asked: Evaluation, results: Path, place: Placement) -> Record:
+    """The record of an evaluation, from the weights that the trial kept; by one worker.
+
+    ValueError if it kept none, or if they are others than its record in `results` was made with.
+    """
     began, started = time.perf_counter(), datetime.now(UTC)
     assert place.weights is not None
     kept = weights.path_of(trial.id, place.weights)
     if not kept.exists():
         raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
-    model = weights.load(trial, kept).to(place.device)
+    model = weights.load(trial, kept, weights_sha256(trial.id, results)).to(place.device)
     measured = examine(model, trial, asked, trial.training.steps, place)
     wall_s = time.perf_counter() - began
     return Record(
@@ -137,7 +140,7 @@ def finish(
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():
-                replace(evaluate(trial, asked, alone), **about).write(results)
+                replace(evaluate(trial, asked, results, alone), **about).write(results)
     return record
 
 

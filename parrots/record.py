@@ -171,6 +171,11 @@ def evaluations_of(trial_id: str, results: Path) -> list[Path]:
     return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
 
 
+def weights_sha256(trial_id: str, results: Path) -> str:
+    """The SHA-256 that a trial's final weights have to have by its record, or nothing where it kept none."""
+    return str(read([path_of(trial_id, results)], ["weights_sha256"])["weights_sha256"][0].as_py())
+
+
 def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of these records under one another, all columns or those named. ValueError names a file that is no record."""
     schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])

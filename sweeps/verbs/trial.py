@@ -109,9 +109,8 @@ def evaluate(trial_ids: tuple[str, ...], results: Path, tasks: tuple[str, ...], 
         for one in cell.evaluations:
             path = evaluation_path(one.of(cell.trial), results)
             if not path.exists():
-                replace(ask(cell.trial, one, place), sweep=trials.attempts(cell.trial.id, results)[-1].about["sweep"]).write(
-                    results
-                )
+                made = ask(cell.trial, one, results, place)
+                replace(made, sweep=trials.attempts(cell.trial.id, results)[-1].about["sweep"]).write(results)
             for value in trials.attempt(path).measured:
                 score = (f"{value['value']:.5g}", f"{value['stderr']:.2g}", f"{value['n']:,}")
                 rows.append((cell.trial.id, f"{one.name}/{value['metric']}", *score))

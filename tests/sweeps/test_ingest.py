@@ -62,6 +62,7 @@ def test_a_record_that_is_here_stays(elsewhere, tmp_path, capsys):
     code, told = ingest(capsys, elsewhere, tmp_path)
     assert code == 1
     assert "is another record of this trial, and stays" in told
+    assert "weights of 0 trials" in told
     assert path_of(TRIAL.id, tmp_path).read_bytes() == ours
 
 

@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from parrots.execution import run_trial
+from parrots.execution import finish, run_trial
 from parrots.placement import Placement
 from parrots.record import path_of, read
+from parrots.spec import Cell, Evaluation
+from parrots.training import weights
 from sweeps.cli import main
 
 from ..conftest import GRAPHS, MOE, SEQUENCES, make
@@ -91,6 +94,22 @@ def test_an_evaluation_that_cannot_be_asked_is_one_line_and_writes_nothing(capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line
     assert sorted(results.rglob("*")) == before
+
+
+def test_weights_that_are_not_the_records_are_neither_asked_nor_shown(capsys, results, tmp_path):
+    """Not even those of a model of the same shape, which would load and score otherwise."""
+    trial = TRIALS["book"]
+    record(trial, weights_sha256="0" * 64).write(tmp_path)
+    (tmp_path / "weights").mkdir()
+    shutil.copy(weights.path_of(trial.id, results / "weights"), tmp_path / "weights")
+    for words in (["samples", trial.id], ["eval", trial.id, "--tasks", "own"], ["export", trial.id, str(tmp_path / "hf")]):
+        assert main([*words, "--results", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "not the weights that the record was made with" in line
+    assert not list(tmp_path.glob("evaluations/*"))
+    cell = Cell(trial=trial, evaluations=(Evaluation(name="again", task=trial.task),))
+    with pytest.raises(ValueError, match="not the weights"):
+        finish(cell, tmp_path, Placement(tmp_path / "data", tmp_path / "weights"), {})
 
 
 def test_the_command_that_reproduce_prints_gives_the_same_numbers(capsys, results, tmp_path):
