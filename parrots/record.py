@@ -24,6 +24,7 @@ from parrots.spec import Cell, Evaluation, Trial
 Status = Literal["done", "diverged", "oom", "failed", "stopped"]
 """done and diverged are results; oom, failed (infrastructure or a bug) and stopped (early, by a rule) are not."""
 STATUSES: tuple[Status, ...] = get_args(Status)
+RESULTS = ("done", "diverged")
 
 SCHEMA = pa.schema(
     [
@@ -135,7 +136,7 @@ class Record:
 
     def write(self, results: Path) -> Path:
         """Write this record into a results folder, whole or not at all; returns the file."""
-        if self.status not in ("done", "diverged"):
+        if self.status not in RESULTS:
             path = results / "failures" / f"{self.trial.id}-{self.attempt}.parquet"
         elif self.evaluation:
             path = evaluation_path(self.evaluation.of(self.trial), results)

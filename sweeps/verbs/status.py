@@ -91,17 +91,21 @@ def state(one: Entry, books: ledger.Ledger) -> str:
 @how_options
 @notify_option
 def retry(sweep: str, results: Path, wanted: str, how: How, notify: tuple[str, ...]) -> int:
-    """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more."""
+    """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more.
+
+    Those that --early-stop has ended are `stopped`; without that option they are trained to their end.
+    """
     kinds = {kind.strip() for kind in wanted.split(",")}
-    if not kinds <= {"oom", "failed", "infrastructure", "bug"}:
-        raise ValueError(f"--status {wanted}: oom, failed (any other), infrastructure or bug; diverged is a result")
+    if not kinds <= {"oom", "failed", "infrastructure", "bug", "stopped"}:
+        ways = "oom, failed (any other), infrastructure or bug; stopped (early, by a rule)"
+        raise ValueError(f"--status {wanted}: {ways}; diverged is a result")
     signal.signal(signal.SIGTERM, interrupt)
     found, tell = load(sweep, results), Teller(sweep, notify)
     writable(results)
     with lock(results):
         again = chosen(found, results, kinds)
         if not again:
-            out.print(f"no cell of {found.name} has failed with {' or '.join(sorted(kinds))}")
+            out.print(f"no cell of {found.name} has ended with {' or '.join(sorted(kinds))}")
             return 0
         forget(again, results)
         return run_found(found, results, how, only={cell.trial.id for cell in again}, tell=tell)
