@@ -1,5 +1,6 @@
 """What a run needs of the nodes of a Ray cluster, each asked on the node itself."""
 
+import os
 import socket
 import sys
 import tempfile
@@ -9,11 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
 
 
 def nodes(address: str, results: Path) -> Iterator[Check]:
     """Every node of a Ray cluster: versions as here, results shared and writable, clocks together. `local` starts one here."""
+    if address == "local":
+        os.environ |= token.of_its_own()
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

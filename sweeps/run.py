@@ -6,7 +6,6 @@ What a cell leaves is its record, written by the worker that made it; Tune's own
 """
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,8 @@ from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
+
+from sweeps import token
 
 # Ray reads these once, as it is imported
 os.environ |= {
@@ -26,8 +27,8 @@ os.environ |= {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_prestart_worker_first_driver": "0",  # processes that wait for tasks, which there are none of
 }
-if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every network: only to those who have this token
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+if "RAY_ADDRESS" not in os.environ:
+    os.environ |= token.of_its_own()
 
 import ray
 from ray import tune
@@ -39,7 +40,7 @@ from parrots.placement import Placement
 from parrots.provenance import cores
 from parrots.spec import Cell, Trial
 from parrots.training.stacked import groups, shape, worthwhile
-from sweeps import devices, stopping, token
+from sweeps import devices, stopping
 from sweeps.events import Ending, Watching
 from sweeps.how import How
 from sweeps.lanes import Lane, capacity, elastic, joined, lane_of, part, per_gpu, smallest, split
