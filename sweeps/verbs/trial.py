@@ -10,8 +10,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from parrots.frozen import one_line
-from parrots.record import evaluations_of
+from parrots.frozen import canonical, one_line
 from parrots.spec import Evaluation, Trial
 from parrots.tasks.task import Split
 from sweeps import run_manifest, trials
@@ -157,15 +156,15 @@ def reproduce(trial_id: str, results: Path, folder: str) -> None:
     """
     found = trials.one(trial_id, results, failed=True)
     last = trials.attempts(found, results)[-1].about
-    asked = [trials.attempt(path).about["evaluated"] for path in evaluations_of(found, results)]
-    for line in again(last, folder, run_manifest.of(last["sweep"], last["started"], results), asked):
+    manifest = run_manifest.of(last["sweep"], last["started"], results)
+    for line in again(last, folder, manifest, trials.evaluations(found, results)):
         click.echo(line)
 
 
-def again(about: dict[str, Any], folder: str, manifest: Path | None = None, asked: Sequence[str] = ()) -> list[str]:
+def again(about: dict[str, Any], folder: str, manifest: Path | None = None, asked: Sequence[Evaluation] = ()) -> list[str]:
     """A shell script of one command after comments that say what the machine, the code and the packages were.
 
-    asked: the JSON of evaluations. How experts were computed is in no record; by default it follows from device and shape.
+    How experts were computed is in no record; by default it follows from device and shape.
 
     What a record says of them is somebody's text: it stays on its line, and in the command it is a number or quoted.
     """
@@ -193,11 +192,11 @@ def again(about: dict[str, Any], folder: str, manifest: Path | None = None, aske
     return lines
 
 
-def cells(trial: str, asked: Sequence[str]) -> list[dict[str, Any]]:
+def cells(trial: str, asked: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """A trial and what it was asked besides, as JSON data: a cell, and others where two evaluations go by one name."""
-    found: list[dict[str, Any]] = [{"trial": json.loads(trial), "evaluations": []}]
-    for one in map(json.loads, asked):
-        if any(one["name"] == other["name"] for other in found[-1]["evaluations"]):
-            found.append({"trial": json.loads(trial), "evaluations": []})
-        found[-1]["evaluations"].append(one)
-    return found
+    found: list[dict[str, Evaluation]] = [{}]
+    for one in asked:
+        if one.name in found[-1]:
+            found.append({})
+        found[-1][one.name] = one
+    return [{"trial": json.loads(trial), "evaluations": canonical([*some.values()])} for some in found]
