@@ -6,7 +6,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-os.environ.setdefault("PARROTS_KEYS", tempfile.mkdtemp(prefix="parrots-keys-"))
+if "PARROTS_KEYS" not in os.environ:
+    KEYS = tempfile.TemporaryDirectory(prefix="parrots-keys-")  # which goes with this process
+    os.environ["PARROTS_KEYS"] = KEYS.name
 
 import pytest
 import torch.nn.functional as F
