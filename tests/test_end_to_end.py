@@ -218,6 +218,8 @@ def test_a_run_leaves_a_manifest_of_what_made_its_numbers(first, here):
     assert said["packages"]["torch"] == version("torch")
     assert said["seeds"] == [0, 1]
     assert len(said["trials"]) == 12
+    assert said["hardware"] == records(here).groupby("trial_id")["hardware"].first().value_counts().to_dict()
+    assert sum(said["hardware"].values()) == 12
     assert {name: digest(here / "results" / "data" / name) for name in said["data"]} == said["data"]
     assert said["began"] <= said["ended"]
     rows = records(here)
