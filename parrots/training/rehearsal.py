@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from parrots.compiling import resolved
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, ignore
 from parrots.spec import Trial
@@ -56,6 +57,7 @@ def built(trial: Trial, place: Placement) -> Transformer:
 
 def peak_bytes(trial: Trial, place: Placement) -> int:
     """The most bytes of tensors alive in a step whose optimizer has its state: measured, on a CPU or a GPU."""
+    place = resolved(trial, place)
     model = built(trial, place)
     step = stepper(trial, place, model)
     if place.device != "cpu":
@@ -75,6 +77,7 @@ def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> flo
 
     The least of three stretches, which last `at_least_s` together or longer.
     """
+    place = resolved(trial, place)
     clock = time.process_time if place.device == "cpu" else time.perf_counter
 
     def stretch(steps: int) -> float:

@@ -6,17 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from parrots.compiling import GRAPHS
 from parrots.measurement import Measurement
 from parrots.models.kernels import cross_entropy
 from parrots.models.transformer import Transformer
-from parrots.placement import Placement, Progress
+from parrots.placement import EAGER, Placement, Progress
 from parrots.spec import Training, Trial
 from parrots.tasks.task import Examples
 from parrots.training import fits
 from parrots.training.batches import MicroBatch, Share, shares, split
-from parrots.training.curves import NO_ROUTERS, Curves, Step
+from parrots.training.curves import NO_ROUTERS, Alarms, Curves, Step
 from parrots.training.optim import adamw, descend, lr_at
-from parrots.training.parallel import precision, sum_over_workers, synchronize, whole
+from parrots.training.parallel import least_over_workers, precision, sum_over_workers, synchronize, uncompile, whole
 from parrots.training.resume import Resumable, tensors_of
 from parrots.training.routing import auxiliary, cutoffs, entropies, is_balanced, learn_thresholds, rows
 
@@ -39,13 +40,13 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
     It goes on from its newest checkpoint. `Stopped` is raised where the placement asks for it, after writing one.
 
     Out of memory halves the micro-batch, and that is remembered: a worker alone goes on, one of several raises, since the
-    others wait.
+    others wait inside a collective, and all begin again with it (parrots/meeting.py; sweeps/work.py).
     """
     training = trial.training
     optimizer = adamw(model, training)
     every = math.ceil(training.steps / 100)
     curves = Curves(place)
-    micro = fits.known(trial, place)
+    micro = least_over_workers(fits.known(trial, place), place)
     going = Resumable(trial.id, lambda: tensors_of(model, optimizer), [curves], place)
     done = going.state
     diverged, step = "", done.step
@@ -53,19 +54,7 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
     for step, share in enumerate(shares(trial, examples, place, done.examples), start=done.step + 1):
         for group in optimizer.param_groups:
             group["lr"] = lr_at(training, step - 1)
-        did = None
-        while did is None:
-            try:
-                did = gradients(model, share, micro, trial, place)
-            except torch.OutOfMemoryError:
-                if micro == 1:
-                    raise
-                micro = math.ceil(micro / 2)
-                fits.learn(trial, micro, place)
-                if place.world > 1:
-                    raise
-                optimizer.zero_grad()
-        norm = whole(descend(optimizer, training.clip_norm))
+        did, norm, micro = take(model, optimizer, share, micro, trial, place, curves.alarms)
         learn_thresholds(model, sum_over_workers(did.cutoff_LE, place))
         curves.add(did, norm)
         if step % every == 0 or step == training.steps:
@@ -80,10 +69,44 @@ def train(model: Transformer, trial: Trial, examples: Examples, place: Placement
     return Trained(diverged, curves.alarms.said, curves.points, step, going.seconds)
 
 
+def take(
+    model: Transformer,
+    optimizer: torch.optim.AdamW,
+    share: Share,
+    micro: int,
+    trial: Trial,
+    place: Placement,
+    alarms: Alarms,
+) -> tuple[Step, Tensor, int]:
+    """One step; returns this worker's part of it, the gradient's norm and the micro-batch that fitted.
+
+    Nothing has moved where memory runs out: in `descend` only what clips allocates, since AdamW has its state (`adamw`).
+    Where compiled blocks fail, as without a compiler, a worker alone goes on with what they were compiled from.
+    """
+    while True:
+        try:
+            did = gradients(model, share, micro, trial, place)
+            return did, whole(descend(optimizer, trial.training.clip_norm)), micro
+        except torch.OutOfMemoryError:
+            if micro == 1:
+                raise
+            micro = math.ceil(micro / 2)
+            fits.learn(trial, micro, place)
+            if place.world > 1:
+                raise
+            if place.compile != EAGER:
+                torch.compiler.reset()  # graphs of the larger shape hold memory of their own
+        except Exception as error:
+            if place.world > 1 or not uncompile(model):
+                raise
+            alarms.eager(error)
+        optimizer.zero_grad()
+
+
 def gradients(model: Transformer, share: Share, micro: int, trial: Trial, place: Placement) -> Step:
     """Add a step's gradients to the weights, from micro-batches of at most `micro` examples; returns this worker's part."""
     size = trial.training.group_size
-    if place.compile == "reduce-overhead":
+    if place.compile == GRAPHS:
         torch.compiler.cudagraph_mark_step_begin()  # graphs may overwrite what the step before left
     batches = split(share, micro, place.device)
     known_LGE = None
