@@ -51,6 +51,8 @@ def obstacle(trial: Trial, place: Placement) -> str:
     """Why this trial is trained alone here, or nothing."""
     if isinstance(trial.model.ffn, MoE) and trial.model.ffn.router == "expert_choice":
         return "experts that choose are not stacked"
+    if trial.is_balanced and trial.training.balance_by == "step_before":
+        return "balance_by='step_before': its counts are those of one trial"
     if place.world > 1:
         return f"{place.world} workers share one trial"
     if place.micro_batch and place.micro_batch < trial.training.batch_size:

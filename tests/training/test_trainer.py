@@ -83,6 +83,27 @@ def test_the_balancing_group_matters(make_trial, place):
     assert max(abs(a - b) for a, b in zip(each, whole, strict=True)) > 1e-4
 
 
+def test_counts_of_the_step_before_are_the_same_in_micro_batches_and_need_no_pass_of_their_own(make_trial, tmp_path):
+    trial = make_trial(MOE, seed=1, load_balance=0.5, balance_by="step_before")
+    whole = losses(trial, Placement(tmp_path))
+    for micro in (1, 4, 7):
+        assert losses(trial, Placement(tmp_path, micro_batch=micro)) == pytest.approx(whole, abs=5e-6)
+        assert not trial.counts_first(micro, 20)
+    own, none = (losses(make_trial(MOE, seed=1, load_balance=weight), Placement(tmp_path)) for weight in (0.5, 0.0))
+    assert whole[:2] == pytest.approx(none[:2], abs=1e-6)  # the first step has none before it
+    assert max(abs(a - b) for a, b in zip(whole, none, strict=True)) > 1e-3
+    assert max(abs(a - b) for a, b in zip(whole, own, strict=True)) > 1e-4
+
+
+def test_counts_of_the_step_before_balance_a_router(make_trial, tmp_path):
+    def largest(**training) -> float:
+        record = run_trial(make_trial(MOE, steps=200, **training), Placement(tmp_path))
+        return np.mean([m.value for m in record.measurements if m.metric.startswith("router_largest") and m.step > 100])
+
+    free, before = largest(load_balance=0.0), largest(load_balance=0.5, balance_by="step_before")
+    assert before - 1 < 0.5 * (free - 1)
+
+
 @pytest.mark.parametrize("router", ["expert_choice", "hash", "random"])
 def test_every_router_trains_and_is_scored(make_trial, place, router):
     ffn = {**MOE, "router": router, "renormalize": router != "expert_choice"}
