@@ -59,13 +59,14 @@ def peak_bytes(trial: Trial, place: Placement) -> int:
     """The most bytes of tensors alive in a step whose optimizer has its state: measured, on a CPU or a GPU."""
     place = resolved(trial, place)
     model = built(trial, place)
-    step = stepper(trial, place, model)
     if place.device != "cpu":
+        step = stepper(trial, place, model)
         step()
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated()
     with LiveBytes(list(model.parameters()), list(model.buffers())) as live:
+        step = stepper(trial, place, model)
         step()
         live.peak = live.now
         step()
