@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
-from parrots.failures import BUDGET, classify, failure, hardware
+from parrots.failures import Further, classify, failure, hardware, of_group
 from parrots.measurement import Measurement, mean
+from parrots.meeting import Apart, leave, meet
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
@@ -18,17 +20,16 @@ from parrots.spec import Cell, Evaluation, Trial
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import precision, prepare
+from parrots.training.parallel import precision, prepare, uncompile
 from parrots.training.stacked import name_of, train_stacked
 from parrots.training.trainer import Trained, train
-
-AGAIN_S = 0.5  # before the first further attempt; then twice as long each
 
 
 def run_trial(trial: Trial, place: Placement) -> Record:
     """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
+    place = resolved(trial, place)
     model = initial(trial, place)
     prepare(model, place)
     trained = train(model, trial, examples, place)
@@ -57,6 +58,7 @@ def initial(trial: Trial, place: Placement) -> Transformer:
 def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
     """What is left to do after training: its own evaluation, the weights, the record. before_s: what the trial took so far."""
     began, measurements = time.perf_counter(), trained.curves
+    uncompile(model)  # for shapes that are met once
     if not trained.diverged:
         own = examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)
         measurements = [*measurements, *validate(model, trial, trained.steps, place), *own]
@@ -149,24 +151,34 @@ def endeavour(
 ) -> Record | None:
     """`finish`, and again as often as the class of its failure allows; each failed attempt leaves a record of its own.
 
-    `Stopped` passes. Workers of a group do not try again by themselves: without one of them there is no group.
+    Every worker of a group calls it, and after each attempt they agree on what has come of it, since one may have failed alone.
+    `Stopped` passes; `Apart` says that there is no group any more.
     """
-    left = dict(BUDGET)
+    left = Further(cell.trial.training.batch_size // place.world if place.world > 1 else 1)
+    number = 0
     while True:
+        number += 1
         told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
+        found, lost, kind = record, None, None
         try:
-            return finish(cell, results, place, told, record)
+            found = finish(cell, results, place, told, record)
         except Stopped:
             raise
         except Exception as error:
-            lost = replace(failure(cell.trial, error, place), **told)
-            if place.rank == 0:
-                write_failure(lost, results)
             kind = classify(error)
-            if place.world > 1 or not left[kind]:
-                return lost
-            left[kind] -= 1
-            time.sleep(AGAIN_S * 2 ** (BUDGET[kind] - left[kind] - 1))
+            lost = replace(failure(cell.trial, error, place, kind), **told)
+        met = meet(kind, f"{cell.trial.id} {number}", place)
+        if met.whole and not any(met.said):
+            return found
+        kind = of_group(met.said)
+        if lost and place.rank == met.said.index(kind):
+            write_failure(lost, results)
+        if not met.whole:
+            leave(place)
+            raise Apart(lost.reason.splitlines()[-1] if lost else "another worker has ended")
+        if not left.takes(kind):
+            return lost or found
+        time.sleep(left.pause_s(kind))
 
 
 def write_failure(record: Record, results: Path) -> None:

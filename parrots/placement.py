@@ -4,6 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parrots.thresholds import USUAL, Thresholds
+
+AUTO, EAGER = "auto", "eager"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,8 +50,9 @@ class Placement:
     """Examples a worker takes in one forward pass, the rest of its share following; by default all at once."""
     recompute: bool = False
     """Forget activations inside a block and compute them again on the way back (activation checkpointing)."""
-    compile: str = ""
-    """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); nothing: eager."""
+    compile: str = AUTO
+    """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); `eager`; or, by default, as
+    parrots/compiling.py chooses."""
     stack: int | None = 1
     """Trials of one shape that train side by side in this process; None: as many as pay."""
     checkpoints: Path | None = None
@@ -56,6 +61,8 @@ class Placement:
     """Seconds of training between two of them, so that a cheap trial writes none."""
     fits: Path | None = None
     """Folder that remembers which micro-batch fitted into memory, by shape and hardware; None forgets."""
+    alarms: Thresholds = USUAL
+    """From where on a training looks wrong."""
     stop: Callable[[], bool] = never
     """Asked after each step whether to write a checkpoint and end."""
     progress: Callable[[Progress], None] = ignore

@@ -33,6 +33,7 @@ from sweeps.verbs.doctor import doctor
 from sweeps.verbs.export import export
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
+from sweeps.verbs.imported import import_model
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.mlflow import SAFE, mlflow, server
 from sweeps.verbs.options import again, narrowing_options, notify_option, results_option, scale_option, sweep_argument
@@ -179,6 +180,7 @@ cli.add_command(fit)
 cli.add_command(compare)
 cli.add_command(claims)
 cli.add_command(export)
+cli.add_command(import_model)
 cli.add_command(report)
 for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from parrots.thresholds import USUAL, Thresholds
 from sweeps import devices
 from sweeps.lanes import joined
 
@@ -32,6 +33,8 @@ class How:
     """US dollars after which it ends likewise."""
     price: str | None = None
     """Of a device-hour, or the file of a table; None: sweeps/prices.json."""
+    alarms: tuple[str, ...] = ()
+    """NAME=VALUE of thresholds that go before the sweep's own."""
 
     def hours(self, device: devices.Device) -> float:
         """The device-hours that it may take. ValueError where money is the limit and no price of the device is known."""
@@ -48,6 +51,15 @@ class Stack(click.ParamType):
         if value in (None, "auto"):
             return None
         return click.IntRange(min=1).convert(value, param, ctx)
+
+
+def checked(_: click.Context, option: click.Parameter, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Thresholds that may be: refused before anything runs."""
+    try:
+        USUAL.but(said)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return said
 
 
 OPTIONS = (
@@ -85,6 +97,14 @@ OPTIONS = (
         metavar="USD",
         help="The same, as money.  [default: no limit]",
     ),
+    click.option(
+        "--alarm",
+        "alarms",
+        multiple=True,
+        callback=checked,
+        metavar="NAME=VALUE",
+        help=f"When a training looks wrong: {', '.join(f'{k}={v.default:g}' for k, v in Thresholds.model_fields.items())}.",
+    ),
     click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]"),
 )
 
@@ -110,9 +130,10 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         max_device_hours: float,
         max_cost: float,
         price: str | None,
+        alarms: tuple[str, ...],
         **more: Any,
     ) -> Any:
-        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price)
+        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price, alarms)
         if not joined():  # of a cluster's devices, the run asks when it has joined it
             how.hours(devices.here())
         return verb(*args, how=how, **more)

@@ -172,7 +172,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
     sizes = {cell.trial.id: elastic(cell) if how.elastic else cell.workers for cell in lane}
-    told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop)
+    told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop, sweep.alarms.but(how.alarms))
     given = Given(sweep.name, results.absolute(), sweep.keep, *told)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -22,6 +22,7 @@ from parrots.atomic import atomic
 from parrots.expressions import Expression
 from parrots.frozen import Frozen, canonical, one_line
 from parrots.spec import Cell, Evaluation, Trial
+from parrots.thresholds import USUAL, Thresholds
 from sweeps import index, manifest, paper
 from sweeps.fields import declared, flat, has
 from sweeps.search import Capacity, reached_in
@@ -43,6 +44,8 @@ class Sweep(Frozen):
     claims: tuple[AnyClaim, ...] = ()
     keep: Literal["weights", "none"] = "weights"
     """What stays of a trial beside its record."""
+    alarms: Thresholds = USUAL
+    """From where on a training looks wrong; `parrots run --alarm` goes before."""
     cells: tuple[Cell, ...] = ()
     search: Capacity | None = None
     """Cells besides that depend on what others found."""

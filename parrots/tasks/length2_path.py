@@ -21,6 +21,7 @@ class Length2Path(Task):
 
     kind: Literal["length2_path"] = "length2_path"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=3, le=128)]
     out_degree: Annotated[int, Field(ge=1)] = 3

@@ -77,7 +77,7 @@ def plan(
         raise ValueError(f"--step-ms {step_ms:g}: goes with --mfu, which says what larger steps take")
     rates = calibration.mfu(mfu, [cell.trial for cell in cells], on.peak) if mfu else None
     timer = timer_at(rates, step_ms / 1e3) if rates else timer_of(on.hardware, results)
-    made = plan_of(found, results, slots or (cores() if on.kind == "cpu" else 1), timer or (lambda trial: None))
+    made = plan_of(found, results, slots or (cores() if on.kind == "cpu" else 1), timer or (lambda trial: None), on)
     say_plan(found, made, on)
     how = f"at {mfu} of its peak{f', {step_ms:g} ms a step at least' if step_ms else ''}" if mfu else said_of(on, results)
     say_hours(made, on, how, cost)
@@ -110,6 +110,11 @@ def say_plan(found: Sweep, made: Plan, on: Device) -> None:
         remedies = Counter(room.remedy(cell, on) for cell in large)
         told = "; ".join(f"{count} with {remedy}" for remedy, count in remedies.items())
         out.print(f"{len(large)} cell{'s do' if len(large) > 1 else ' does'} not fit as declared; what would make them: {told}")
+    if counted := [share for cell in large if (share := room.counting(cell, on))]:
+        out.print(
+            f"of them {len(counted)} balance load over more than a micro-batch: passes that count take {max(counted):.0%} "
+            "of their training at most besides, which is in their time; with training.balance_by='step_before' there are none"
+        )
 
 
 def say_hours(made: Plan, on: Device, how: str, cost: devices.Price | None) -> None:

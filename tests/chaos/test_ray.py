@@ -1,5 +1,6 @@
 """Real kills of a real sweep on Ray: nothing that was finished is lost, and it comes to the numbers of an undisturbed one."""
 
+import json
 import os
 import re
 import signal
@@ -79,6 +80,38 @@ def forget(address: str) -> None:
     cleaner = ray.remote(**on_the_head)(PlacementGroupCleaner).options(name="cleaner", lifetime="detached")
     ray.get(cleaner.remote("0" * 32, 1.0, 1.0, None).__ray_ready__.remote())
     ray.shutdown()
+
+
+FULL = """
+import sys
+
+if any(word.endswith("default_worker.py") for word in sys.orig_argv):
+    import torch
+    from parrots.training import trainer
+
+    real = trainer.micro_step
+
+    def micro_step(model, batch, *rest):
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1 and len(batch.inputs_BS) > 8:
+            raise torch.OutOfMemoryError("no room for more than eight")
+        return real(model, batch, *rest)
+
+    trainer.micro_step = micro_step
+"""
+
+
+def test_out_of_memory_on_one_worker_of_a_group_halves_the_micro_batch_of_all(here, undisturbed):
+    """The other stands in a collective meanwhile: Train ends it, and a new group takes half as many examples at once."""
+    (here.folder / "site").mkdir()
+    (here.folder / "site" / "sitecustomize.py").write_text(FULL)
+    code, said = here.run("--scale", "together", "--slots", "2", "--max-trials", "1", PYTHONPATH=str(here.folder / "site"))
+    assert code == 0, said
+    (failure,) = here.failures()
+    assert (failure["status"], failure["failure"], failure["workers"]) == ("oom", "oom", 2)
+    assert [json.loads(path.read_bytes())["micro_batch"] for path in (here.results / "fits").iterdir()] == [8]
+    early = {key: value for key, value in here.values().items() if key[1] == "loss" and key[2] <= 100}  # rounding grows later
+    assert len(early) == 25
+    assert early == pytest.approx({key: undisturbed[key] for key in early}, rel=1e-3)
 
 
 def test_a_killed_node_costs_the_steps_of_the_cell_that_it_held(here, undisturbed, monkeypatch):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from parrots.failures import classify, of_group
+from parrots.failures import Further, classify, of_group
 from parrots.frozen import canonical_json
 from parrots.spec import Cell
+from parrots.thresholds import Thresholds
 from sweeps import devices, stopping
 from sweeps.cli import main
 from sweeps.how import How
@@ -40,10 +41,18 @@ def test_a_failure_has_a_class(error, kind):
 
 
 def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
-    gone = RuntimeError("Connection closed by peer")
-    assert of_group([gone, gone]) == "infrastructure"
-    assert of_group([gone, ValueError("wrong shape")]) == "bug"
-    assert of_group([gone, torch.OutOfMemoryError("full"), ValueError("wrong shape")]) == "oom"
+    gone = classify(RuntimeError("Connection closed by peer"))
+    assert of_group([gone, None]) == "infrastructure"
+    assert of_group([gone, "bug"]) == "bug"
+    assert of_group([gone, "oom", "bug"]) == "oom"
+
+
+def test_half_the_micro_batch_is_no_attempt_of_those_that_are_allowed():
+    group, alone = Further(10), Further(1)
+    assert [group.takes("oom") for _ in range(7)] == [True] * 4 + [True, False, False]  # 5, 3, 2, 1, and one besides
+    assert [alone.takes("oom") for _ in range(2)] == [True, False]
+    assert [alone.takes("infrastructure") for _ in range(4)] == [True] * 3 + [False]
+    assert not alone.takes("bug")
 
 
 def test_the_smaller_of_hours_and_money_ends_a_run():
@@ -72,6 +81,17 @@ def test_money_without_a_price_is_bad_input(capsys, tmp_path):
     code = main(["run", "quickstart", "--results", str(tmp_path / "r"), "--max-cost", "5", "--price", str(prices)])
     assert code == 2
     assert "no price of" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_bounds_of_alarms_reach_the_workers_and_nonsense_is_refused_before_anything_runs(capsys, tmp_path):
+    from sweeps.work import Given
+
+    bounds = Thresholds().but(["swamped=8"]).but(How(alarms=("swamped=9", "steps=50")).alarms)
+    given = Given("mine", tmp_path, "none", 1, False, {}, {}, {}, {}, alarms=bounds)
+    assert (given.place().alarms.swamped, given.place().alarms.steps) == (9.0, 50)
+    assert main(["run", "quickstart", "--results", str(tmp_path / "r"), "--alarm", "swamped=0"]) == 2
+    assert "swamped='0': Input should be greater than 1" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 
