@@ -60,15 +60,14 @@ def cell_s(cell: Cell, device: Device) -> float:
     return step_s(cell.trial, device) * cell.trial.training.steps + BESIDE_S * (1 + len(cell.evaluations))
 
 
-def calls(cells: Sequence[Cell], device: Device) -> Calls:
-    """In how many calls the cells are done, begun in order while `begin_for` is not over."""
-    seconds = tuple(cell_s(cell, device) for cell in cells)
+def calls(seconds: Sequence[float]) -> Calls:
+    """In how many calls cells of so many seconds are done, begun in order while `begin_for` is not over."""
     begin_for = int(MOST_S - CALL_S - max(seconds, default=0.0))
     if begin_for <= 0:
-        return Calls(seconds, 0, 0)
+        return Calls(tuple(seconds), 0, 0)
     number, at = 0, float("inf")
     for one in seconds:
         if at > begin_for:
             number, at = number + 1, 0.0
         at += one
-    return Calls(seconds, begin_for, number)
+    return Calls(tuple(seconds), begin_for, number)

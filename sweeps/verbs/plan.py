@@ -126,6 +126,7 @@ def say_hours(found: Sweep, made: Plan, on: Device, how: str, cost: devices.Pric
     mean = "" if math.isnan(hours) or not steps else f"; those above take {3.6e6 * hours / steps:,.3g} on average, with starts"
     out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours{mean}")
     if on.kind == "cuda" and not math.isnan(hours):
+        say_calls(found, [made.work(cell) for cell in left])
         return
     gpu = on if on.peak else devices.known()["h200"]
     least = sum(cell.trial.flops / gpu.peak[cell.trial.training.precision] for cell in left) / 3600
@@ -139,11 +140,18 @@ def say_hours(found: Sweep, made: Plan, on: Device, how: str, cost: devices.Pric
 
 
 def say_assumed(found: Sweep, cells: Sequence[Cell], gpu: Device) -> None:
-    """What cells may take on one GPU, and in how many calls of `python -m parrots.run`, by a roofline that nothing measured."""
-    made = assumed.calls(cells, gpu)
-    hours, longest = sum(made.seconds) / 3600, max(made.seconds)
-    took = f"{in_hours(hours)} GPU-hours on {gpu.hardware}, a cell at most {clock(longest)}"
+    """What cells may take on one GPU by a roofline that nothing measured."""
+    seconds = [assumed.cell_s(cell, gpu) for cell in cells]
+    took = f"{in_hours(sum(seconds) / 3600)} GPU-hours on {gpu.hardware}, a cell at most {clock(max(seconds))}"
     out.print(f"assumed and not measured ({assumed.SAID}): {took}")
+    say_calls(found, seconds)
+
+
+def say_calls(found: Sweep, seconds: Sequence[float]) -> None:
+    """How cells of so many seconds fit into calls of `python -m parrots.run` on one GPU; nothing where there is none left."""
+    if not seconds:
+        return
+    made = assumed.calls(seconds)
     if not made.number:
         out.print(f"no call of {assumed.MOST_S / 60:g} minutes is long enough for the longest cell")
         return

@@ -49,7 +49,7 @@ def test_a_plan_says_how_many_trials_how_many_flops_and_how_many_hours(capsys, t
 @pytest.mark.parametrize("name", FIGURES)
 def test_what_one_gpu_does_fits_calls_of_nine_minutes_and_twenty_in_all_as_far_as_is_assumed(capsys, tmp_path, name):
     found = find(name, "h200")
-    made = assumed.calls(found.cells, H200)
+    made = assumed.calls([assumed.cell_s(cell, H200) for cell in found.cells])
     assert 1 <= made.number <= 4
     assert assumed.CALL_S + made.begin_for + max(made.seconds) <= 9 * 60
     assert made.total_s <= 20 * 60
