@@ -4,7 +4,8 @@ Claim      Experts do not help: active parameters foretell accuracy better than 
            at most 0.2 active ones.
 Command    parrots run figure4b [--scale laptop|h200|paper|smoke]
 Cost       laptop: 11 models x 2 seeds on graphs of 6 vertices, 25 minutes on two cores. paper: 50 vertices, 1e6 training
-           graphs, four learning rates, four lengths of training. h200: 200,000 graphs, each met once.
+           graphs, four learning rates, four lengths of training. h200: 200,000 graphs, each met once,
+           assumed to take under 20 minutes on one.
 Expected   The paper: an MoE is as good as the dense model of its width, whatever its experts. docs/LOG.md has our runs.
 
 A dense model with the FFN width of two experts stands beside every MoE: without it, what the second active expert gives

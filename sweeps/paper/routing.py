@@ -11,8 +11,8 @@ Every model has 128 wide of experts and 32 of them active: top-1 of 4 x 32, top-
 and expert choice are top-2's. The learned router's own matrix is all that they do not share.
 
 The paper has one router, so h200 and paper are ours, in its models: twelve layers of width 256. At paper top-2 is its own, of
-8 x 256, with its grid of learning rates and its batch. At h200 experts are a quarter as wide, so that 140,000 entries are more
-than they hold, and graphs are the smallest of its sizes.
+8 x 256, with its grid of learning rates and its batch. At h200 experts are a quarter as wide, so that 140,000 entries (7.0
+Mbit) are more than a bit a parameter, and graphs are the smallest of its sizes.
 """
 
 from typing import Any
