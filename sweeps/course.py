@@ -29,7 +29,7 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
     made = plan_of(found, results, slots)
     missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
     found.manifest(results)
-    out.print(f"{found.name}: {found.title}\n{summary(made)}")
+    out.print("\n".join(filter(None, (f"{found.name}: {found.title}", found.note, summary(made)))))
     with Mirror(results) as mirror:
         for cell in made.cells:
             mirror.add(cell.trial.id, found.name)
@@ -75,9 +75,10 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
 
 
 def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
-    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
+    """A sweep in Markdown: its title and note, and each claim with its verdict and how that is reached."""
     claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
-    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
+    note = ["", f"**{found.note}**"] * bool(found.note)
+    return "\n".join([found.title, *note, "", *claims, "", f"`{found.command}`"])
 
 
 def interrupt(*_: object) -> None:

@@ -39,6 +39,8 @@ class Sweep(Frozen):
     """With title and scale filled in from the document: its file's name and the first line of its docstring."""
     title: str = ""
     scale: str = ""
+    note: str = ""
+    """What its numbers are not, for those who read them, such as `not the paper's batch`; plan, run and report say it."""
     command: str = ""
     """What ran it, for those who want to run it again."""
     claims: tuple[AnyClaim, ...] = ()

@@ -18,7 +18,9 @@ def bench(script: str, *args: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("script", ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu"])
+@pytest.mark.parametrize(
+    "script", ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu", "generate", "path_lengths"]
+)
 def test_a_benchmark_runs_and_keeps_what_it_prints(script, tmp_path):
     printed = bench(script, "--smoke", "--out", str(tmp_path / "table.md"))
     assert printed == (tmp_path / "table.md").read_text()

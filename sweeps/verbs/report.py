@@ -64,5 +64,6 @@ def write_report(found: Sequence[Sweep], results: Path) -> "Report":
     for sweep in found:
         cells = sweep.asked(results)
         planned = {trial: s for trial, s in plan_of(sweep, results, slots=1).seconds.items() if not math.isnan(s)}
-        asked.append(Asked(sweep.name, sweep.title, sweep.claims, [cell.trial.id for cell in cells], sweep.command, planned))
+        ids = [cell.trial.id for cell in cells]
+        asked.append(Asked(sweep.name, sweep.title, sweep.claims, ids, sweep.command, planned, sweep.note))
     return write(asked, results)
