@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parrots.store import Store
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -56,6 +58,8 @@ class Placement:
     """Seconds of training between two of them, so that a cheap trial writes none."""
     fits: Path | None = None
     """Folder that remembers which micro-batch fitted into memory, by shape and hardware; None forgets."""
+    store: Store | None = None
+    """Where what outlives this machine goes too, if its folders are its own and not shared with others."""
     stop: Callable[[], bool] = never
     """Asked after each step whether to write a checkpoint and end."""
     progress: Callable[[Progress], None] = ignore

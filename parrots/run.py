@@ -1,11 +1,12 @@
 """Run trials with torch alone: no Ray, no MLflow. How a cell runs on a bare GPU box, under torchrun or under Slurm.
 
     python -m parrots.run cells.jsonl --out results [--stack auto]
-    torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results
+    torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results [--store s3://bucket/results]
 
 A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`parrots plan SWEEP --jsonl` prints them). One
 whose records are there already is passed over, so an interrupted call goes on where it stopped. --stack trains cells side by
-side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another.
+side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another. --store is
+for machines that share no results folder: what is in the store is not run again, and a cell goes on from its checkpoint there.
 """
 
 import argparse
@@ -22,13 +23,14 @@ import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from parrots.execution import endeavour, side_by_side
+from parrots.execution import catch_up, endeavour, side_by_side
 from parrots.failures import hardware
 from parrots.frozen import one_line
 from parrots.models.moe import AUTO, BACKENDS, PARTICULAR
 from parrots.placement import Placement, Progress
 from parrots.record import Record, is_done
 from parrots.spec import Cell, Trial
+from parrots.store import Store, checked
 from parrots.training.checkpoint import Stopped
 from parrots.training.parallel import sum_over_workers
 from parrots.training.stacked import groups
@@ -195,6 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
     parser.add_argument("--checkpoint-every", type=float, default=60, metavar="S", help="seconds of training between two")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
+    parser.add_argument("--store", metavar="URI", help="s3://BUCKET/FOLDER or gs://..., where what outlives this machine goes")
     parser.add_argument("--sweep", default="", help="name to write into the records")
     args = parser.parse_args(argv)
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -212,6 +215,11 @@ def main(argv: list[str] | None = None) -> int:
         cells = read_cells(args.cells)
         check(cells, place)
         (args.out / "records").mkdir(parents=True, exist_ok=True)
+        if args.store:
+            store = Store(checked(args.store), args.out)
+            store.check()
+            catch_up(cells, args.out, store)
+            place = replace(place, store=store)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import click
 
+from parrots.store import Store, checked
 from sweeps import devices
 from sweeps.lanes import joined
 
@@ -32,10 +34,16 @@ class How:
     """US dollars after which it ends likewise."""
     price: str | None = None
     """Of a device-hour, or the file of a table; None: sweeps/prices.json."""
+    store: str | None = None
+    """Where what outlives a machine goes, if machines share no results folder."""
 
     def hours(self, device: devices.Device) -> float:
         """The device-hours that it may take. ValueError where money is the limit and no price of the device is known."""
         return min(self.max_device_hours, inf if self.max_cost == inf else hours_for(self.max_cost, self.price, device))
+
+    def stored(self, results: Path) -> Store | None:
+        """The store beside these results, if there is one."""
+        return Store(self.store, results) if self.store else None
 
 
 class Stack(click.ParamType):
@@ -50,7 +58,20 @@ class Stack(click.ParamType):
         return click.IntRange(min=1).convert(value, param, ctx)
 
 
+def address(_: click.Context, __: click.Parameter, uri: str | None) -> str | None:
+    """The address of a store, or None. ValueError if it is none."""
+    return checked(uri) if uri else None
+
+
+store_option = click.option(
+    "--store",
+    metavar="URI",
+    envvar="PARROTS_STORE",
+    callback=address,
+    help="s3://BUCKET/FOLDER or gs://..., where machines that share no folder keep results; also $PARROTS_STORE.",
+)
 OPTIONS = (
+    store_option,
     click.option(
         "--slots", type=click.IntRange(min=1), help="Cores that cells may take, or GPUs where there are some.  [default: all]"
     ),
@@ -110,9 +131,10 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         max_device_hours: float,
         max_cost: float,
         price: str | None,
+        store: str | None,
         **more: Any,
     ) -> Any:
-        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price)
+        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price, store)
         if not joined():  # of a cluster's devices, the run asks when it has joined it
             how.hours(devices.here())
         return verb(*args, how=how, **more)
