@@ -65,9 +65,9 @@ def opened(uri: str) -> tuple["FileSystem", str]:
     """The client of a store, with credentials from the environment or the machine's role, and the folder in it."""
     from pyarrow.fs import FileSystem  # a fifth of a second
 
-    if uri.startswith("s3:"):  # what is small goes in one request, not in the three of an upload in parts
-        uri += ("&" if "?" in uri else "?") + "allow_delayed_open=true"
-    client, folder = FileSystem.from_uri(uri)
+    # S3: what is small in one request, not in the three of an upload in parts; GCS: its own patience is a quarter of an hour
+    more = "allow_delayed_open=true" if uri.startswith("s3:") else f"retry_limit_seconds={LONGEST_S:.0f}"
+    client, folder = FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}{more}")
     return client, folder.rstrip("/")
 
 
@@ -148,9 +148,10 @@ class Store:
         def remove() -> None:
             client, key = opened(self.uri)[0], self.key(path)
             with suppress(FileNotFoundError):
-                if client.get_file_info(key).is_file:
+                kind = client.get_file_info(key).type.name
+                if kind == "File":
                     client.delete_file(key)
-                else:
+                if kind == "Directory":
                     client.delete_dir(key)
 
         self._patiently(remove, f"{path.name} was not deleted")
@@ -169,14 +170,18 @@ class Store:
         self.fetch(*READ)
 
     def look(self) -> None:
-        """ValueError, in a line, unless the bucket is there and answers."""
+        """ValueError, in a line, unless it answers and may be listed."""
+        from pyarrow.fs import FileSelector, FileType
+
         try:
             client, folder = opened(self.uri)
-            there = client.get_file_info(folder.partition("/")[0]).type
+            client.get_file_info(FileSelector(folder, allow_not_found=True))
+            # on GCS whoever may read and write objects may not ask after their bucket
+            absent = self.uri.startswith("s3:") and client.get_file_info(folder.partition("/")[0]).type == FileType.NotFound
         except (OSError, ValueError) as error:
             raise ValueError(f"store {self.uri}: {_line(error)}") from error
-        if there.name == "NotFound":
-            raise ValueError(f"store {self.uri}: no such bucket, or none that may be listed from here")
+        if absent:
+            raise ValueError(f"store {self.uri}: no such bucket")
 
     def check(self) -> None:
         """ValueError, in a line, unless files can be written, read and deleted there."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -38,6 +39,28 @@ def machine(s3, tmp_path):
     return made
 
 
+@pytest.fixture
+def google(tmp_path, monkeypatch):
+    """As `machine`, beside a bucket of a GCS server, whose client needs no credentials."""
+    from gcp_storage_emulator.server import create_server
+    from pyarrow.fs import GcsFileSystem
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="parrots")
+    server.start()
+    client = GcsFileSystem(anonymous=True, scheme="http", endpoint_override=f"127.0.0.1:{port}")
+    monkeypatch.setattr(store, "opened", lambda uri: (client, uri.removeprefix("gs://")))
+
+    def made(name: str) -> Store:
+        (tmp_path / name).mkdir()
+        return Store("gs://parrots/results", tmp_path / name)
+
+    yield made
+    server.stop()
+
+
 def place(there: Store, **more) -> Placement:
     return replace(Placement(there.results / "data", there.results / "weights", store=there, **more).lasting(there.results))
 
@@ -53,6 +76,26 @@ def test_what_one_machine_sends_another_brings_whole(machine):
         assert other.has(other.results / name)
         assert other.share(other.results / name)
         assert (other.results / name).read_bytes() == content
+
+
+def test_google_s_store_does_what_amazon_s_does(google):
+    one, other = google("one"), google("other")
+    one.check()
+    for name, size in (("empty", 0), ("small", 1000), ("in parts", 20_000_000)):
+        content = np.random.default_rng(size).bytes(size)
+        (one.results / name).write_bytes(content)
+        assert not other.get(other.results / name)
+        one.put(one.results / name)
+        assert other.share(other.results / name)
+        assert (other.results / name).read_bytes() == content
+    saved(one, 1, 2, 3)
+    folder, here = saved(other)
+    assert [path.name for path in checkpoint._stored(folder, other)] == ["2", "3"]
+    assert checkpoint.newest(folder, here).name == "3"
+    for _ in range(2):
+        checkpoint.drop(folder, here)
+        assert checkpoint.newest(folder, here) is None
+    assert [path.name for path in one.inside(one.results)] == ["empty", "in parts", "small"]
 
 
 def test_a_file_of_one_side_is_then_on_both_and_a_deleted_one_on_neither(machine, s3, tmp_path):
