@@ -82,20 +82,25 @@ def test_google_s_store_does_what_amazon_s_does(google):
     one, other = google("one"), google("other")
     one.check()
     for name, size in (("empty", 0), ("small", 1000), ("in parts", 20_000_000)):
-        content = np.random.default_rng(size).bytes(size)
-        (one.results / name).write_bytes(content)
-        assert not other.get(other.results / name)
-        one.put(one.results / name)
-        assert other.share(other.results / name)
-        assert (other.results / name).read_bytes() == content
+        content, path, there = (
+            np.random.default_rng(size).bytes(size),
+            one.results / "data" / name,
+            other.results / "data" / name,
+        )
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        assert not other.get(there)
+        one.put(path)
+        assert other.share(there)
+        assert there.read_bytes() == content
     saved(one, 1, 2, 3)
     folder, here = saved(other)
     assert [path.name for path in checkpoint._stored(folder, other)] == ["2", "3"]
     assert checkpoint.newest(folder, here).name == "3"
     for _ in range(2):
         checkpoint.drop(folder, here)
-        assert checkpoint.newest(folder, here) is None
-    assert [path.name for path in one.inside(one.results)] == ["empty", "in parts", "small"]
+        assert not other.inside(folder)
+    assert [path.name for path in one.inside(one.results / "data")] == ["empty", "in parts", "small"]
 
 
 def test_a_file_of_one_side_is_then_on_both_and_a_deleted_one_on_neither(machine, s3, tmp_path):
