@@ -61,6 +61,30 @@ def google(tmp_path, monkeypatch):
     server.stop()
 
 
+class Denies(BaseHTTPRequestHandler):
+    """What S3 answers to whom a bucket is closed."""
+
+    def deny(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+
+    do_GET = do_HEAD = do_PUT = do_POST = deny
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def closed():
+    """The address of a bucket that is closed to us."""
+    server = HTTPServer(("127.0.0.1", 0), Denies)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"s3://parrots/results?scheme=http&endpoint_override=127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
 def place(there: Store, **more) -> Placement:
     return replace(Placement(there.results / "data", there.results / "weights", store=there, **more).lasting(there.results))
 
@@ -149,30 +173,13 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(machine, s3, tmp_path):
     assert not (tmp_path / "stolen").exists()
 
 
-class Denies(BaseHTTPRequestHandler):
-    """What S3 answers to whom a bucket is closed."""
-
-    def deny(self) -> None:
-        self.send_response(403)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
-
-    do_GET = do_HEAD = do_PUT = do_POST = deny
-
-    def log_message(self, *args) -> None:
-        pass
-
-
 @pytest.mark.parametrize("wrong", ["bucket", "server", "permission"])
-def test_a_store_that_cannot_be_used_is_told_in_one_line_before_anything_runs(s3, tmp_path, capsys, wrong):
+def test_a_store_that_cannot_be_used_is_told_in_one_line_before_anything_runs(s3, closed, tmp_path, capsys, wrong):
     uri = s3.uri("results", bucket="no-such-bucket")
     if wrong == "server":
         uri = "s3://parrots/results?scheme=http&endpoint_override=127.0.0.1:9"
     if wrong == "permission":
-        server = HTTPServer(("127.0.0.1", 0), Denies)
-        Thread(target=server.serve_forever, daemon=True).start()
-        uri = f"s3://parrots/results?scheme=http&endpoint_override=127.0.0.1:{server.server_port}"
+        uri = closed
     (tmp_path / "cells.jsonl").write_text(canonical_json(Cell(trial=make())) + "\n")
     assert run.main([str(tmp_path / "cells.jsonl"), "--out", str(tmp_path / "out"), "--store", uri]) == 2
     said = capsys.readouterr()
@@ -215,10 +222,10 @@ def test_attempts_of_all_machines_are_counted(machine):
 
 
 @pytest.fixture
-def gone(machine, monkeypatch):
-    """A machine whose store does not answer, and which does not wait for it long."""
+def gone(machine, closed, monkeypatch):
+    """A machine whose store has closed to it, and which does not wait for that long."""
     monkeypatch.setattr(store, "PATIENCE_S", 0.0)
-    return replace(machine("gone"), uri="s3://parrots/results?scheme=http&endpoint_override=127.0.0.1:9")
+    return replace(machine("gone"), uri=closed)
 
 
 def test_a_record_that_is_not_in_the_store_is_none(gone):
