@@ -20,7 +20,7 @@ def request(results: Path, why: str = "") -> None:
     path_of(results).write_text(why)
 
 
-def withdraw(results: Path, store: Store | None) -> None:
+def withdraw(results: Path, store: Store | None = None) -> None:
     """Let a run begin."""
     with suppress(FileNotFoundError):
         path_of(results).unlink()

@@ -102,12 +102,12 @@ def newest(folder: Path, place: Placement) -> Path | None:
     """
     step, store = 0, place.store
     if place.rank == 0:
-        if store and not _stored(folder, store):  # left here before there was a store
-            for path in filter(is_whole, _all(folder)):
-                for file in sorted(path.iterdir(), key=lambda file: file.name == MARKER):
-                    store.put(file)
-        found = reversed(_stored(folder, store) if store else _all(folder))
-        step = next((int(path.name) for path in found if (bring(path, store) if store else is_whole(path))), 0)
+        found = _stored(folder, store) if store else _all(folder)
+        if store and not found:  # what was left here before there was a store
+            found = [path for path in _all(folder) if is_whole(path)]
+            for file in (file for path in found for file in sorted(path.iterdir(), key=lambda file: file.name == MARKER)):
+                store.put(file)
+        step = next((int(path.name) for path in reversed(found) if (bring(path, store) if store else is_whole(path))), 0)
     step = int(sum_over_workers(torch.tensor([step], device=place.device), place))
     if place.rank and step and store and not bring(folder / str(step), store):
         raise ConnectionError(f"checkpoint {step} of {folder.name} did not come to worker {place.rank} whole")

@@ -39,7 +39,7 @@ def cluster(tmp_path_factory):
 def wait_for(cluster, condition, seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, cluster(f"parrots logs --cluster {FILE}") + cluster(f"parrots status --cluster {FILE}")
+        assert time.monotonic() < end, f"{cluster.s3.keys('sweeps')}\n" + cluster(f"parrots logs --cluster {FILE}")
         time.sleep(0.5)
 
 
