@@ -130,15 +130,13 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
-    if is_done(cell, results):
-        return record
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
             record.write(results, place.store)
-        if place.rank == 0 or place.store:
-            forget(trial.id, place)
-    if place.rank == 0 and (not record or record.status == "done"):
+    if place.rank == 0 or place.store:  # also where who wrote the record was lost before it came to this
+        forget(trial.id, place)
+    if place.rank == 0 and not is_done(cell, results):
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():

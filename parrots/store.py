@@ -162,12 +162,19 @@ class Store:
         _each(self.get, (path for path in there if path.name == CHANGES or not path.exists()))
 
     def exchange(self) -> None:
-        """Before a run: send what is here alone and fetch what is there alone, but for weights, which are large."""
+        """Before a run: send what is here alone and fetch what is there alone, but for weights, which are large.
+
+        Checkpoints of what has its record go from there: who wrote that was lost before it came to them.
+        """
         for name in OUTLIVES:
             there = set(self.inside(self.results / name))
             here = (path for path in sorted((self.results / name).rglob("[!.]*")) if path.is_file())
             _each(self.put, (path for path in here if path not in there))
         self.fetch(*READ)
+        folder = self.results / "checkpoints"
+        for name in {path.relative_to(folder).parts[0] for path in self.inside(folder)}:
+            if (self.results / "records" / f"{name}.parquet").exists():
+                self.delete(folder / name)
 
     def look(self) -> None:
         """ValueError, in a line, unless it answers and may be listed."""

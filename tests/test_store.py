@@ -280,6 +280,17 @@ def test_a_checkpoint_goes_on_where_there_is_none(machine, s3, tmp_path):
     assert checkpoint.newest(folder, here) is None
 
 
+@pytest.mark.parametrize(
+    "how", [lambda cell, there: endeavour(cell, there.results, place(there), ""), lambda _, there: there.exchange()]
+)
+def test_checkpoints_that_a_lost_machine_left_beside_its_record_are_removed(machine, s3, tmp_path, how):
+    one, other, trial = machine("one"), machine("other"), make()
+    checkpoint.save(one.results / "checkpoints" / trial.id, State(1, 1, 0.0, {}), {"x": torch.zeros(1)}, place(one))
+    run_trial(trial, Placement(one.results / "data")).write(one.results, one)
+    how(Cell(trial=trial), other)
+    assert s3.keys(tmp_path.name) == [f"records/{trial.id}.parquet"]
+
+
 def test_a_checkpoint_from_before_there_was_a_store_is_not_lost(machine, s3, tmp_path):
     there = machine("one")
     folder, here = there.results / "checkpoints" / "trial", place(there)
