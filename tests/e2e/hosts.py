@@ -94,6 +94,7 @@ exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
         """End it and its network."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        subprocess.run(["ip", "link", "delete", f"v{self.name}"], check=False)  # whatever still holds the namespace
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
 
 
