@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from parrots.record import path_of, read
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
 from sweeps.devices import slots_here
@@ -87,6 +88,12 @@ def fetched(how: How, results: Path) -> None:
     if store := how.stored(results):
         store.check()
         store.exchange()
+
+
+def readable(found: Sweep, results: Path) -> None:
+    """ValueError for a record of this sweep that cannot be read."""
+    done = ledger.read(results).done
+    read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
 
 
 def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
