@@ -2,9 +2,12 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
 from parrots.spec import Cell, Evaluation, Trial
+from parrots.store import AT_ONCE, Store
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
@@ -112,7 +116,7 @@ def evaluate(trial: Trial, asked: Evaluation, results: Path, place: Placement) -
     began, started = time.perf_counter(), datetime.now(UTC)
     assert place.weights is not None
     kept = weights.path_of(trial.id, place.weights)
-    if not kept.exists():
+    if not kept.exists() and not (place.store and place.store.get(kept)):
         raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
     model = weights.load(trial, kept, weights_sha256(trial.id, results)).to(place.device)
     measured = examine(model, trial, asked, trial.training.steps, place)
@@ -131,18 +135,17 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
-    if is_done(cell, results):
-        return record
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
-            record.write(results)
-            forget(trial.id, place)
-    if place.rank == 0 and (not record or record.status == "done"):
+            record.write(results, place.store)
+    if place.rank == 0 or place.store:  # also where who wrote the record was lost before it came to this
+        forget(trial.id, place)
+    if place.rank == 0 and not is_done(cell, results):
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():
-                replace(evaluate(trial, asked, results, alone), **about).write(results)
+                replace(evaluate(trial, asked, results, alone), **about).write(results, place.store)
     return record
 
 
@@ -158,21 +161,21 @@ def endeavour(
     number = 0
     while True:
         number += 1
-        told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
         found, lost, kind = record, None, None
         try:
-            found = finish(cell, results, place, told, record)
+            catch_up([cell], results, place.store)
+            found = finish(cell, results, place, about(cell.trial, results, sweep, early_stop), record)
         except Stopped:
             raise
         except Exception as error:
             kind = classify(error)
-            lost = replace(failure(cell.trial, error, place, kind), **told)
+            lost = replace(failure(cell.trial, error, place, kind), **about(cell.trial, results, sweep, early_stop))
         met = meet(kind, f"{cell.trial.id} {number}", place)
         if met.whole and not any(met.said):
             return found
         kind = of_group(met.said)
         if lost and place.rank == met.said.index(kind):
-            write_failure(lost, results)
+            write_failure(lost, results, place.store)
         if not met.whole:
             leave(place)
             raise Apart(lost.reason.splitlines()[-1] if lost else "another worker has ended")
@@ -181,18 +184,36 @@ def endeavour(
         time.sleep(left.pause_s(kind))
 
 
-def write_failure(record: Record, results: Path) -> None:
+def catch_up(cells: Sequence[Cell], results: Path, store: Store | None) -> None:
+    """Have what these cells left on other machines here, and what they left here in the store, if there is one."""
+    if store:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(partial(_catch_up, results=results, store=store), cells))
+
+
+def _catch_up(cell: Cell, results: Path, store: Store) -> None:
+    trial_id = cell.trial.id
+    kept, record = weights.path_of(trial_id, results / "weights"), path_of(trial_id, results)
+    if kept.exists() and record.exists():
+        store.share(kept)
+    for path in (record, *(evaluation_path(one.of(cell.trial), results) for one in cell.evaluations)):
+        store.share(path)
+    attempts = (results / "failures" / f"{trial_id}-{number}.parquet" for number in count(1))
+    next(path for path in attempts if not store.share(path))
+
+
+def write_failure(record: Record, results: Path, store: Store | None = None) -> None:
     """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
     try:
-        record.write(results)
+        record.write(results, store)
     except OSError as error:
         print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
 
 
 def forget(name: str, place: Placement) -> None:
-    """Remove the checkpoints of what has its record."""
+    """Remove the checkpoints of what has its record, or of this worker where only the first writes it."""
     if place.checkpoints:
-        checkpoint.drop(place.checkpoints / name)
+        checkpoint.drop(place.checkpoints / name, place)
 
 
 def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
@@ -211,7 +232,7 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
         records = [record for record in records if record.trial.id not in done]
         for record in records:
-            record.write(results)
+            record.write(results, place.store)
     except Stopped:
         raise
     except Exception as error:
@@ -222,6 +243,7 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     return {record.trial.id: record for record in records}
 
 
-def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
-    """What a record says of its execution: for which sweep, and which attempt it is."""
-    return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
+def about(trial: Trial, results: Path, sweep: str, early_stop: str = "") -> dict[str, Any]:
+    """What a record says of its execution: for which sweep, which attempt it is, by which rule it may be ended."""
+    attempt = 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
+    return {"sweep": sweep, "attempt": attempt, "early_stop": early_stop}

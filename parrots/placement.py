@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parrots.store import Store
 from parrots.thresholds import USUAL, Thresholds
 
 AUTO, EAGER = "auto", "eager"
@@ -63,6 +64,8 @@ class Placement:
     """Folder that remembers which micro-batch fitted into memory, by shape and hardware; None forgets."""
     alarms: Thresholds = USUAL
     """From where on a training looks wrong."""
+    store: Store | None = None
+    """Where what outlives this machine goes too, if its folders are its own and not shared with others."""
     stop: Callable[[], bool] = never
     """Asked after each step whether to write a checkpoint and end."""
     progress: Callable[[Progress], None] = ignore

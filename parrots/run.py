@@ -1,11 +1,12 @@
 """Run trials with torch alone: no Ray, no MLflow. How a cell runs on a bare GPU box, under torchrun or under Slurm.
 
     python -m parrots.run cells.jsonl --out results [--stack auto]
-    torchrun --nproc-per-node 2 --max-restarts 3 -m parrots.run cells.jsonl --out results
+    torchrun --nproc-per-node 2 --max-restarts 3 -m parrots.run cells.jsonl --out results [--store s3://bucket/results]
 
 A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`parrots plan SWEEP --jsonl` prints them). One
 whose records are there already is passed over, so an interrupted call goes on where it stopped. --stack trains cells side by
-side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another.
+side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another. --store is
+for machines that share no results folder: what is in the store is not run again, and a cell goes on from its checkpoint there.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from parrots.execution import about, endeavour, side_by_side
+from parrots.execution import about, catch_up, endeavour, side_by_side
 from parrots.failures import hardware
 from parrots.frozen import one_line
 from parrots.meeting import Apart, form
@@ -30,6 +31,7 @@ from parrots.models.moe import BACKENDS, PARTICULAR
 from parrots.placement import AUTO, EAGER, Placement, Progress
 from parrots.record import Record, is_done
 from parrots.spec import Cell, Trial
+from parrots.store import Store, checked
 from parrots.thresholds import USUAL, Thresholds
 from parrots.training.checkpoint import Stopped
 from parrots.training.parallel import sum_over_workers
@@ -196,8 +198,8 @@ def positive(text: str) -> int:
     return value
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
+def options() -> argparse.ArgumentParser:
+    """What the command line takes."""
     about, _, usage = (__doc__ or "").partition("\n\n")
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage, formatter_class=shape)
@@ -213,8 +215,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint-every", type=float, default=60, metavar="S", help="seconds of training between two")
     parser.add_argument("--alarm", action="append", default=[], metavar="NAME=VALUE", help=f"of {', '.join(BOUNDS)}")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
+    parser.add_argument("--store", metavar="URI", help="s3://BUCKET/FOLDER or gs://..., where what outlives this machine goes")
     parser.add_argument("--sweep", default="", help="name to write into the records")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
+    args = options().parse_args(argv)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         form("nccl" if args.device == "cuda" else "gloo")
@@ -231,6 +239,11 @@ def main(argv: list[str] | None = None) -> int:
         cells = read_cells(args.cells)
         check(cells, place)
         (args.out / "records").mkdir(parents=True, exist_ok=True)
+        if args.store:
+            store = Store(checked(args.store), args.out)
+            store.check()
+            catch_up(cells, args.out, store)
+            place = replace(place, store=store)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

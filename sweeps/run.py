@@ -39,6 +39,7 @@ from parrots.failures import BUDGET
 from parrots.placement import Placement
 from parrots.provenance import cores
 from parrots.spec import Cell, Trial
+from parrots.store import READ
 from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import devices, stopping
 from sweeps.events import Ending, Watching
@@ -72,9 +73,11 @@ def run(
     """
     if how and how.early_stop and any(kind != "packed" for kind, _ in split(cells, sweep.scale)):
         raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")
+    if how and how.store and joined() and how.stack not in (None, 1):
+        raise ValueError(f"--stack {how.stack}: on a cluster with a store machines cannot wait for each other's stacks")
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
-    stopping.withdraw(results)
+    stopping.withdraw(results, how.stored(results) if how else None)
     with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         lanes(sweep, cells, results, watch, how or How(), following)
 
@@ -113,6 +116,8 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
         while cells:
             for kind, lane in split(cells, sweep.scale):
                 tuner(sweep, lane, kind, results, watch, how).fit()
+                if store := how.stored(results):
+                    store.fetch(*READ)
                 if watch.unfinished(lane):
                     asked = stopping.path_of(results)
                     raise KeyboardInterrupt(*filter(None, [asked.read_text() if asked.exists() else ""]))
@@ -173,7 +178,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
     sizes = {cell.trial.id: elastic(cell) if how.elastic else cell.workers for cell in lane}
     told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop, sweep.alarms.but(how.alarms))
-    given = Given(sweep.name, results.absolute(), sweep.keep, *told)
+    given = Given(sweep.name, results.absolute(), sweep.keep, *told, how.stored(results.absolute()))
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever."""
@@ -192,7 +197,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            # a later round of a search takes longer than 1 s
+            # local with a store too: nothing is restored from it. A later round of a search takes longer than 1 s
             name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}{'g' * (workers == 1 and not packed)}",
             storage_path=str((results / "tune").absolute()),
             failure_config=tune.FailureConfig(max_failures=BUDGET["infrastructure"]),
@@ -223,11 +228,13 @@ def side_by_side(
 
     everyone: those that are done too, so that stacks are the same ones after an interruption, and go on from their checkpoints.
     The first of each stack that is to run trains it, and stands where its first cell stood; the others come last and find their
-    records. No stack is so large that a slot stays without one.
+    records. No stack is so large that a slot stays without one. None where cells may be ended early, and on a cluster with a
+    store, on whose machines the others could not wait for the first.
     """
     place = Placement(results, world=lane[0].workers, device=device())
     by_shape: dict[str, list[Trial]] = {}
-    for trial in () if how.early_stop else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
+    each_alone = how.early_stop or (how.store and joined())
+    for trial in () if each_alone else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
         by_shape.setdefault(shape(trial), []).append(trial)
     under: dict[str, tuple[str, ...]] = {}
     for trials in by_shape.values():

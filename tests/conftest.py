@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from parrots.spec import Trial
 
+from .object_store import CREDENTIALS, Server
+
 BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
 PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
 GRAPHS = {"kind": "shortest_path", "n_vertices": 6, "p": 0.3, "n_train": 300, "n_test": 40}
@@ -23,6 +25,21 @@ GROUPED = pytest.param(
     "grouped", marks=pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="torch below 2.10 has no grouped_mm")
 )
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """An S3 server with a bucket."""
+    server = Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    """Those of the S3 server, where a client looks for them first."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 def processes(name: str, *folders: Path) -> list[int]:

@@ -15,7 +15,7 @@ from parrots.spec import Evaluation, Trial
 from parrots.tasks.task import Split
 from sweeps import run_manifest, trials
 from sweeps.say import columns, out, visible
-from sweeps.verbs.options import results_option
+from sweeps.verbs.options import results_option, stored
 
 trial_argument = click.argument("trial_id", metavar="TRIAL")
 
@@ -23,6 +23,7 @@ trial_argument = click.argument("trial_id", metavar="TRIAL")
 @click.command()
 @trial_argument
 @results_option
+@stored
 def logs(trial_id: str, results: Path) -> None:
     """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured.
 

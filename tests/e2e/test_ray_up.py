@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,17 @@ def sweep(scale):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Three hosts, a project folder, and the file that `ray up` is given, which is clusters/onprem.yaml filled in."""
-    folder = tmp_path_factory.mktemp("cluster")
+    """Three hosts that share a file system."""
+    with three_hosts(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@contextmanager
+def three_hosts(folder: Path, environment: Callable[[], dict[str, str]] = lambda: None):
+    """Three hosts, a project folder, and the file that `ray up` is given, which is clusters/onprem.yaml filled in.
+
+    environment: of a login, if each host has a disk of its own; made when there is a network.
+    """
     home, project = folder / "home", folder / "project"
     (home / ".ssh").mkdir(parents=True)
     key = home / ".ssh" / "id_ed25519"
@@ -56,8 +66,9 @@ def cluster(tmp_path_factory):
     hosts = []
     try:
         bridge()
+        of_login = environment()
         for number in (11, 12, 13):
-            hosts.append(Host(number, folder, key.with_suffix(".pub")))
+            hosts.append(Host(number, folder, key.with_suffix(".pub"), of_login))
             hosts[-1].start()
         yield Cluster(folder, home, project, hosts)
     finally:

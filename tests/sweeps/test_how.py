@@ -10,6 +10,7 @@ import torch
 from parrots.failures import Further, classify, of_group
 from parrots.frozen import canonical_json
 from parrots.spec import Cell
+from parrots.store import Store
 from parrots.thresholds import Thresholds
 from sweeps import devices, stopping
 from sweeps.cli import main
@@ -201,6 +202,31 @@ def test_an_interrupted_sweep_has_the_stacks_that_it_had(tmp_path, left):
     assert after == {cell.trial.id: before[cell.trial.id] for cell in longest_first}
     leaders = {leader(trial_id, after) for trial_id in after}
     assert {cell.trial.id for cell in order[: len(leaders)]} == leaders
+
+
+def test_being_asked_to_end_reaches_a_machine_with_a_folder_of_its_own(s3, credentials, tmp_path):
+    from sweeps.events import Ending
+
+    one, other = (Store(s3.uri("ending"), tmp_path / name) for name in ("one", "other"))
+    one.results.mkdir()
+    assert not stopping.Asked(other.results, other)()
+    stopping.request(one.results)
+    watch = type("Watch", (), {"share": {}, "device_s": lambda self: 0.0})()
+    assert Ending(watch, one.results, How(store=one.uri)).stop_all()
+    assert stopping.Asked(other.results, other)()
+    stopping.withdraw(one.results, one)
+    assert not stopping.Asked(other.results, other)()
+
+
+def test_cells_are_not_stacked_where_machines_do_not_see_each_others_locks(tmp_path, monkeypatch):
+    from sweeps.run import side_by_side
+
+    cells = [Cell(trial=make(seed=seed)) for seed in range(4)]
+    stacked, store = How(stack=4), How(stack=4, store="s3://bucket")
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, store, 1)[1].values()} == {4}
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, stacked, 1)[1].values()} == {4}
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, store, 1)[1].values()} == {1}
 
 
 def test_being_asked_to_end_is_seen_until_it_is_withdrawn(tmp_path: Path, monkeypatch):
