@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from parrots.models import lanes
 from parrots.models.cache import KVCache
 from parrots.models.transformer import Transformer
 
-MANY = 64  # prompts from which it is looked for what they share
 SHARED = 0.75  # distinct beginnings to a prompt, from which on each prompt is read by itself
 
 
@@ -30,15 +30,13 @@ def generate(
         raise ValueError(
             f"input_dim={model.input_dim}: the model reads vectors, and what it says are tokens; nothing to decode"
         )
+    if lanes.take(model, len(prompts_BS)):
+        return in_lanes(model, prompts_BS, length_B, new_tokens, stop, temperature, generator)
     batch, longest = prompts_BS.shape
-    together = bool((length_B == longest).all())
-    cache = KVCache(model.config, batch, longest + new_tokens, model.embedding.weight, together)
-    if cache.in_lanes and batch >= MANY:
-        cache, prompts_BS = read_shared(model, prompts_BS, longest + new_tokens)
-    left = prompts_BS.shape[1]
-    last_B = torch.arange(batch, device=prompts_BS.device) * left + length_B - longest + left - 1
+    cache = KVCache(model.config, batch, longest + new_tokens, model.embedding.weight)
+    last_B = torch.arange(batch, device=prompts_BS.device) * longest + length_B - 1
     logits_BV = model(prompts_BS, cache, last_B).logits
-    if not together:
+    if not (length_B == longest).all():
         cache.length = length_B.clone()
     done_B = torch.zeros(batch, dtype=torch.bool, device=prompts_BS.device)
     out = []
@@ -53,22 +51,58 @@ def generate(
         logits_BV = model(token_B[:, None], cache).logits[:, 0]
 
 
-def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[KVCache, Tensor]:
-    """A cache that has read what many prompts begin with, once for all that do, and what is left of each prompt."""
+def in_lanes(
+    model: Transformer,
+    prompts_BS: Tensor,
+    length_B: Tensor,
+    new_tokens: int,
+    stop: int | None,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """`generate`, all sequences one token at a time: each reads its prompt as far as that goes and then what it says."""
+    batch, longest = prompts_BS.shape
+    shortest = int(length_B.min())
+    state, read = read_shared(model, prompts_BS[:, :shortest], longest + new_tokens)
+    tokens_BS = torch.nn.functional.pad(prompts_BS, (0, new_tokens))
+    done_B = torch.zeros(batch, dtype=torch.bool)
+    for s in range(read, longest + new_tokens - 1):
+        wanted = s + 1 >= shortest
+        state.read(tokens_BS[:, s].contiguous(), wanted)
+        if not wanted:
+            continue
+        token_B = choose(state.say(logits=True), temperature, generator) if temperature else state.say(logits=False)
+        if s + 1 < longest:
+            token_B = torch.where(s + 1 < length_B, tokens_BS[:, s + 1], token_B)
+        tokens_BS[:, s + 1] = token_B
+        if stop is not None:
+            done_B |= (s + 1 >= length_B) & (token_B == stop) | (s + 1 >= length_B + new_tokens - 1)
+            if done_B.all():
+                break
+    said_BN = tokens_BS.gather(1, length_B[:, None] + torch.arange(new_tokens))
+    if stop is None:
+        return said_BN
+    after_BN = (said_BN == stop).cumsum(1) > 0
+    return said_BN.masked_fill(after_BN, stop)[:, : int((~after_BN).sum(1).max()) + 1]
+
+
+def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[lanes.Lanes, int]:
+    """What many prompts begin with, read once for all that do; and how many tokens of each that is, all but one at most."""
     batch, S = prompts_BS.shape
     vocab = model.head.weight.shape[0]
-    of_B = prompts_BS.new_zeros(batch)  # where in the cache each prompt goes on
-    cache = KVCache(model.config, 1, capacity, model.embedding.weight, together=True)
+    of_B = prompts_BS.new_zeros(batch)  # the sequence that each prompt goes on from
+    state = lanes.Lanes(model, 1, 1)
     for s in range(S - 1):
         following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
         if len(following) > SHARED * batch:
             break
-        cache = cache.spread(following // vocab)
-        model(following[:, None] % vocab, cache, following[:0])
+        state.spread(following // vocab, s + 1)
+        state.read(following % vocab, wanted=False)
         of_B = next_B
     else:
         s = S - 1
-    return cache.spread(of_B), prompts_BS[:, s:]
+    state.spread(of_B, capacity)
+    return state, s
 
 
 def choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

@@ -88,19 +88,6 @@ def blocks(n: int) -> int:
     return -(-n // LANES)
 
 
-def attend(
-    qkv: Tensor, rotation: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, past: int, M: int, H: int, G: int, C: int
-) -> Tensor:
-    """(B, S, H C) attention of new tokens that follow what a cache in lanes holds."""
-    from parrots.models import compiled
-
-    qkv, (B, S, _) = qkv.contiguous(), qkv.shape
-    y = qkv.new_empty(B, S, H * C)
-    cos, sin = rotation
-    compiled.attend(at(qkv), at(cos), at(sin), at(keys), at(values), at(y), B, S, past, M, H, G, C)
-    return y
-
-
 class RMSNorm(torch.autograd.Function):
     """(..., D) and (D,) in, (..., D) out."""
 

@@ -71,8 +71,6 @@ def compiled(x_TD: Tensor, routing: Routing, up_EDU: Tensor, down_EFD: Tensor, g
     """As `grouped`, in numba's kernels with their gradients: one call where others make one an expert. float32, on a CPU."""
     if x_TD.dtype is not torch.float32 or x_TD.device.type != "cpu" or routing.token_R is not None:
         raise ValueError("backend='compiled': float32 on a CPU, where tokens choose their experts; take 'grouped' elsewhere")
-    if not len(x_TD):  # as in the last layer, where nothing but keys and values is wanted of it
-        return loop(x_TD, routing, up_EDU, down_EFD, gated)
     y_TD: Tensor = fused.Experts.apply(x_TD, routing.expert_R, routing.counts_E, routing.weight_R, up_EDU, down_EFD, gated)
     return y_TD
 

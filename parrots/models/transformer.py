@@ -56,16 +56,11 @@ class Attention(nn.Module):
         self.qk_norm = None if config.qk_norm == "none" else QKNorm(config)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
-    def forward(
-        self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None, at_C: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
         qkv = self.qkv(x_BSD)
         if cache is None and self.qk_norm is None and qkv.shape[1] <= fused.longest(self.d_head) and fused.takes(qkv):
             return self.out(fused.Attention.apply(qkv, *rotation, *self.heads))
-        if cache is not None and cache.in_lanes:
-            y_BSD = cache.attend(layer, qkv, rotation)
-            return self.out(y_BSD if at_C is None else y_BSD.flatten(0, 1)[at_C, None])
         qk, v = qkv.split([rotated, self.heads[1] * self.d_head], dim=-1)
         if self.qk_norm is not None:
             qk = self.qk_norm(qk)
@@ -118,17 +113,9 @@ class Block(nn.Module):
             self.ffn = SparseFFN(config.d_model, vocab_size, config.ffn, backend)
 
     def forward(
-        self,
-        x_BSD: Tensor,
-        tokens_BS: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        cache: KVCache | None,
-        at_C: Tensor | None = None,
+        self, x_BSD: Tensor, tokens_BS: Tensor, rotation: tuple[Tensor, Tensor], cache: KVCache | None
     ) -> tuple[Tensor, Routing | None]:
-        """at_C: flat positions beyond whose keys and values nothing is wanted; (C, 1, D) of them come back."""
-        y_BSD = self.attention(self.attention_norm(x_BSD), rotation, self.layer, cache, at_C)
-        if at_C is not None:
-            x_BSD, tokens_BS = x_BSD.flatten(0, 1)[at_C, None], tokens_BS.flatten()[at_C, None]
+        y_BSD = self.attention(self.attention_norm(x_BSD), rotation, self.layer, cache)
         x_BSD = x_BSD + y_BSD
         normed_BSD = self.ffn_norm(x_BSD)
         if isinstance(self.ffn, DenseFFN):
@@ -197,16 +184,11 @@ class Transformer(nn.Module):
             self.embedding.weight.dtype
         )  # a projection too: the residual is as precise as weights
         routings = []
-        # where keys and values are all that is kept, the last layer need not compute more of the others
-        last_C = at_C if cache is not None and cache.in_lanes else None
         for block in self.blocks:
-            at_last = last_C if block is self.blocks[-1] else None
-            x_BSD, routing = block(x_BSD, tokens_BS, rotation, cache, at_last)
+            x_BSD, routing = block(x_BSD, tokens_BS, rotation, cache)
             if routing is not None:
                 routings.append(routing)
         if cache is not None:
             cache.length = cache.length + S
-        x = x_BSD if at_C is None else x_BSD.flatten(0, 1)
-        if at_C is not None and last_C is None:
-            x = x[at_C]
+        x = x_BSD if at_C is None else x_BSD.flatten(0, 1)[at_C]
         return Output(self.head(self.norm(x)), routings)

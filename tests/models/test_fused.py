@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from parrots.evaluation import decode
 from parrots.evaluation.decode import generate
-from parrots.models import fused, kernels
-from parrots.models.config import Model, MoE
+from parrots.models import fused, kernels, lanes
+from parrots.models.config import Model
 from parrots.models.routers import softmax_top_k
 from parrots.models.transformer import Attention, Transformer
 from parrots.spec import Training
@@ -18,7 +18,6 @@ from parrots.training.optim import adamw, descend
 
 pytestmark = pytest.mark.skipif(not fused.installed(), reason="numba is not installed")
 DRAW = torch.Generator().manual_seed(0)
-EACH = ("auto", "loop", "grouped", "padded", "compiled")
 
 
 def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -151,23 +150,82 @@ def test_a_step_is_clipping_and_adamw_as_torch_has_them(clip_norm, ffn):
         assert optimizers[0].state[a]["step"] == optimizers[1].state[b]["step"] == 5
 
 
-@pytest.mark.parametrize(("heads", "kv"), [(4, 2), (4, 4), (3, 1)])
-@pytest.mark.parametrize(("ffn", "backend"), [(None, "auto"), *((MoE(d_ff=8, n_experts=4).model_dump(), b) for b in EACH)])
-@pytest.mark.parametrize("batch", [1, 5, 70])
-def test_decoding_in_lanes_is_decoding(heads, kv, ffn, backend, batch):
-    """Token by token what a forward pass over all of it says; 70 prompts share what they begin with."""
-    transformer = Transformer(model(heads, kv, 24, ffn), 9, 12, backend)
-    transformer.initialize(0)
-    transformer.eval()
-    prompts = torch.randint(9, (batch, 5), generator=DRAW)
-    prompts[:, 0] = 1
-    said = generate(transformer, prompts, torch.full((batch,), 5), 7)
-    reference = Transformer(transformer.config, 9, 12, "loop").eval()
+def reference_logits(transformer: Transformer, tokens: torch.Tensor) -> torch.Tensor:
+    """What a forward pass over all tokens at once says, in float64 and with the reference experts."""
+    reference = Transformer(transformer.config, 9, 16, "loop").eval()
     reference.load_state_dict(transformer.state_dict())
     with torch.no_grad():
-        logits = reference.double()(torch.cat([prompts, said], 1)[:, :-1]).logits[:, 4:]
-    chosen = logits.gather(2, said[..., None])[..., 0]
-    assert (logits.max(-1).values - chosen).max() < 1e-4
+        return reference.double()(tokens).logits
+
+
+FFNS = {
+    "dense": {"kind": "dense", "d_ff": 13},
+    "ungated": {"kind": "dense", "d_ff": 16, "activation": "mlp"},
+    "experts": {"kind": "moe", "d_ff": 8, "n_experts": 5},
+    "switch": {"kind": "moe", "d_ff": 8, "n_experts": 20, "top_k": 1, "renormalize": False},
+    "ungated-experts": {"kind": "moe", "d_ff": 5, "n_experts": 4, "activation": "mlp", "renormalize": False},
+    "shared": {"kind": "moe", "d_ff": 8, "n_experts": 4, "n_shared": 2, "router": "random"},
+}
+
+
+@pytest.mark.parametrize(("heads", "kv"), [(4, 2), (4, 4), (3, 1)])
+@pytest.mark.parametrize("ffn", FFNS)
+@pytest.mark.parametrize("batch", [lanes.FEWEST, 70])
+def test_decoding_in_lanes_is_decoding(heads, kv, ffn, batch):
+    """Token by token what a forward pass over all of it says, whatever the length of a prompt; 70 share their beginnings."""
+    transformer = Transformer(model(heads, kv, 24, FFNS[ffn]), 9, 16)
+    transformer.initialize(0)
+    transformer.eval()
+    assert lanes.take(transformer, batch)
+    for low in (5, 2):
+        prompts, length = torch.randint(9, (batch, 6), generator=DRAW), torch.randint(low, 6, (batch,), generator=DRAW)
+        prompts[:, 0] = 1
+        said = generate(transformer, prompts, length, 7)
+        whole = torch.nn.functional.pad(prompts, (0, 7))
+        at = length[:, None] + torch.arange(7)
+        logits = reference_logits(transformer, whole.scatter_(1, at, said)).gather(1, (at - 1)[..., None].expand(-1, -1, 9))
+        chosen = logits.gather(2, said[..., None])[..., 0]
+        assert (logits.max(-1).values - chosen).max() < 1e-4
+
+
+@pytest.mark.parametrize("ffn", FFNS)
+def test_logits_in_lanes_are_those_of_a_forward_pass(ffn):
+    transformer = Transformer(model(4, 2, 24, FFNS[ffn]), 9, 16)
+    transformer.initialize(0)
+    transformer.eval()
+    tokens = torch.randint(9, (21, 6), generator=DRAW)
+    state = lanes.Lanes(transformer, 21, 6)
+    want = reference_logits(transformer, tokens)
+    for s in range(6):
+        state.read(tokens[:, s].contiguous(), wanted=s != 3)
+        if s != 3:
+            torch.testing.assert_close(state.say(logits=True).double(), want[:, s], rtol=1e-5, atol=1e-5)
+            assert torch.equal(state.say(logits=False), state.say(logits=True).argmax(1))
+
+
+@pytest.mark.parametrize("many", [20, 300])
+def test_stopping_in_lanes_is_stopping(many, monkeypatch):
+    """As the key-value cache has it: nothing after `stop` but itself, and no longer than the last that meets it."""
+    transformer = Transformer(model(4, 2, 24), 9, 16)
+    transformer.initialize(0)
+    transformer.eval()
+    prompts, length = torch.randint(9, (many, 6), generator=DRAW), torch.randint(2, 7, (many,), generator=DRAW)
+    for new in (1, 3, 10):
+        for stop in range(9):
+            got = generate(transformer, prompts, length, new, stop)
+            with monkeypatch.context() as patch:
+                patch.setattr(lanes, "FEWEST", many + 1)
+                assert torch.equal(generate(transformer, prompts, length, new, stop), got)
+
+
+def test_sampling_in_lanes_draws_what_the_model_says():
+    transformer = Transformer(model(4, 2, 24), 9, 16)
+    transformer.initialize(0)
+    transformer.eval()
+    prompts = torch.tensor([[1, 2, 3]]).expand(20_000, -1).contiguous()
+    drawn = generate(transformer, prompts, torch.full((20_000,), 3), 1, temperature=2.0, generator=DRAW)
+    want = (reference_logits(transformer, prompts[:1])[0, -1] / 2).softmax(-1)
+    assert (torch.bincount(drawn[:, 0], minlength=9) / 20_000 - want).abs().max() < 0.015
 
 
 def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
@@ -177,11 +235,21 @@ def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
     prompts = torch.randint(9, (200, 6), generator=DRAW)
     prompts[:, :2] = torch.tensor([3, 5])
     length = torch.full((200,), 6)
-    read = []
-    transformer.register_forward_pre_hook(lambda module, args: read.append(args[0].numel()))
+    real, read = lanes.Lanes.read, []
+    monkeypatch.setattr(
+        lanes.Lanes, "read", lambda self, token_N, wanted: (read.append(len(token_N)), real(self, token_N, wanted))
+    )
     shared = generate(transformer, prompts, length, 3)
     n = len(torch.unique(prompts[:, :3], dim=0))
     assert read[:3] == [1, 1, n]
     assert sum(read) < 200 * 6 + 2 * 200
-    monkeypatch.setattr(decode, "MANY", 201)
+    monkeypatch.setattr(decode, "SHARED", 0)
     assert torch.equal(generate(transformer, prompts, length, 3), shared)
+
+
+def test_what_is_not_told_apart_in_lanes_is_decoded_with_a_cache():
+    for changed in ({"qk_norm": "head"}, {"ffn": FFNS["experts"] | {"router": "hash"}}):
+        config = Model.model_validate(model(4, 2, 24).model_dump() | changed)
+        assert not lanes.take(Transformer(config, 9, 16).eval(), 100)
+    assert not lanes.take(Transformer(model(4, 2, 24, FFNS["experts"]), 9, 16, "loop"), 100)
+    assert not lanes.take(Transformer(model(4, 2, 24), 9, 16).to(torch.bfloat16), 100)

@@ -5,7 +5,8 @@ a small step waits for. Tensors come as addresses of contiguous float32 (int64 w
 Gradients are written out; parrots/models/fused.py decides when all this runs, kernels.py and moe.py have the plain formulas.
 """
 
-from parrots.models.compiled.attention import attend, attention, attention_back
+from parrots.models.compiled.attention import attention, attention_back
+from parrots.models.compiled.decoding import STRIP, read, say, spread
 from parrots.models.compiled.experts import (
     by_expert,
     by_expert_rows_back,
@@ -21,8 +22,8 @@ from parrots.models.compiled.optimizer import adamw, norm
 from parrots.models.compiled.rows import cross_entropy, cross_entropy_back, rms_norm, rms_norm_back, swiglu, swiglu_back
 
 __all__ = [
+    "STRIP",
     "adamw",
-    "attend",
     "attention",
     "attention_back",
     "by_expert",
@@ -33,9 +34,12 @@ __all__ = [
     "cross_entropy_back",
     "dispatch",
     "norm",
+    "read",
     "rms_norm",
     "rms_norm_back",
+    "say",
     "sort",
+    "spread",
     "swiglu",
     "swiglu_back",
     "top_k",

@@ -1,6 +1,6 @@
 """Causal attention of short sequences, W heads of sequences at once, one to a lane of a vector."""
 
-# B batch, S sequence, H heads, G key-value heads, C head width, W lanes, M capacity of a cache
+# B batch, S sequence, H heads, G key-value heads, C head width, W lanes
 
 from typing import Any
 
@@ -194,51 +194,3 @@ def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S
                 sum_of_products(gv_ + here, p_ + at, W * S, go_ + here, W * C, S - j)
                 sum_of_products(gk_ + here, gp_ + at, W * S, q_ + here, W * C, S - j)
         store_lanes(g, cos, sin, gq, gk, gv, first, n, S, H, G)
-
-
-@kernel
-def attend(
-    qkv_: int, cos_: int, sin_: int, keys_: int, values_: int, y_: int,
-    B: int, S: int, past: int, M: int, H: int, G: int, C: int,
-) -> None:  # fmt: skip
-    """Attention of S more positions of each sequence, after `past` of the M that there is room for.
-
-    keys, values: (blocks of W, M, C, W), a key-value head of a sequence to a lane, the next position of which is written.
-    """
-    heads, half, line, each = H + G, C // 2, 4 * W, H // G
-    qkv, y = matrix(qkv_, B * S, heads * C + G * C), matrix(y_, B * S, H * C)
-    cos, sin = matrix(cos_, S, heads * half), matrix(sin_, S, heads * half)
-    q, q_ = lanes(each * C)
-    p, p_ = lanes(M)
-    o, o_ = lanes(C)
-    scale = ONE / np.sqrt(np.float32(C))
-    q[:] = ZERO
-    for block in range((B * G + W - 1) // W):
-        k_, v_ = keys_ + line * C * M * block, values_ + line * C * M * block
-        keys, values = matrix(k_, M * C, W), matrix(v_, M * C, W)
-        n = min(W, B * G - block * W)
-        for s in range(S):
-            for lane in range(n):
-                b, kv = divmod(block * W + lane, G)
-                row, here = qkv[b * S + s], (past + s) * C
-                for i in range(half):
-                    co, si = cos[s, i], sin[s, i]
-                    x, z = row[(H + kv) * half + i], row[(heads + H + kv) * half + i]
-                    keys[here + i, lane] = x * co - z * si
-                    keys[here + half + i, lane] = z * co + x * si
-                    for r in range(each):
-                        h = kv * each + r
-                        x, z = row[h * half + i], row[(heads + h) * half + i]
-                        q[r * C + i, lane] = (x * co - z * si) * scale
-                        q[r * C + half + i, lane] = (z * co + x * si) * scale
-                for i in range(C):
-                    values[here + i, lane] = row[2 * heads * half + kv * C + i]
-            for r in range(each):
-                weigh(q_ + line * C * r, k_, p, p_, past + s, C, 0)
-                for c in range(C):
-                    sum_of_products(o_ + line * c, p_, W, v_ + line * c, W * C, past + s + 1)
-                for lane in range(n):
-                    b, kv = divmod(block * W + lane, G)
-                    row, first = y[b * S + s], (kv * each + r) * C
-                    for c in range(C):
-                        row[first + c] = o[c, lane]

@@ -1,0 +1,377 @@
+"""One more token of many sequences, one to a lane: a whole decoder whose activations never leave the vectors' order.
+
+A matrix is read once for W sequences and multiplies vectors of them, which no layout of rows allows without turning it.
+"""
+
+# N sequences in blocks of W lanes, L layers, D model, H heads, G key-value heads, C head width, M capacity, F ffn, U = F or
+# 2F (gate and up side by side), V vocabulary, E experts, K experts a token. Activations: (blocks, width, W).
+
+from typing import Any
+
+import numpy as np
+
+from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, value, where_greater
+from parrots.models.compiled.vectors import W, indices, kernel, matrix, vector
+
+TILE = 8  # sums that are held at once
+STRIP = 8  # blocks that a matrix multiplies while it is near
+
+
+@kernel
+def products(x_: int, w_: int, y_: int, w_in: int, w_out: int, n_in: int, n_out: int, add: bool) -> None:
+    """y = w x or y += w x, for n_in vectors of x and n_out of y; w_in and w_out are the strides of w in bytes."""
+    o = 0
+    while o + TILE <= n_out:
+        y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
+        y4, y5, y6, y7 = value(0), value(0), value(0), value(0)
+        at = w_ + o * w_out
+        for i in range(n_in):
+            x = load(x_ + BYTES * i)
+            y0 += fill_from(at) * x
+            y1 += fill_from(at + w_out) * x
+            y2 += fill_from(at + 2 * w_out) * x
+            y3 += fill_from(at + 3 * w_out) * x
+            y4 += fill_from(at + 4 * w_out) * x
+            y5 += fill_from(at + 5 * w_out) * x
+            y6 += fill_from(at + 6 * w_out) * x
+            y7 += fill_from(at + 7 * w_out) * x
+            at += w_in
+        to = y_ + BYTES * o
+        put(to, y0, add)
+        put(to + BYTES, y1, add)
+        put(to + 2 * BYTES, y2, add)
+        put(to + 3 * BYTES, y3, add)
+        put(to + 4 * BYTES, y4, add)
+        put(to + 5 * BYTES, y5, add)
+        put(to + 6 * BYTES, y6, add)
+        put(to + 7 * BYTES, y7, add)
+        o += TILE
+    while o < n_out:
+        y0, at = value(0), w_ + o * w_out
+        for i in range(n_in):
+            y0 += fill_from(at) * load(x_ + BYTES * i)
+            at += w_in
+        put(y_ + BYTES * o, y0, add)
+        o += 1
+
+
+@kernel
+def through(x_: int, x_step: int, w_: int, y_: int, y_step: int, n: int, n_in: int, n_out: int, add: bool) -> None:
+    """y = w x or y += w x for n blocks, x_step and y_step vectors apart, and w of (n_out, n_in)."""
+    for b in range(n):
+        products(x_ + BYTES * b * x_step, w_, y_ + BYTES * b * y_step, 4, 4 * n_in, n_in, n_out, add)
+
+
+@kernel
+def put(address: int, x: Any, add: bool) -> None:
+    """Write there, or add to what is there."""
+    store(address, load(address) + x if add else x)
+
+
+@kernel
+def norm(x_: int, w_: int, y_: int, D: int, eps: float) -> None:
+    """y = x / rms(x) * w."""
+    total = value(0)
+    for i in range(D):
+        x = load(x_ + BYTES * i)
+        total += x * x
+    scale = value(1) / sqrt(total * fill(np.float32(1 / D)) + fill(np.float32(eps)))
+    for i in range(D):
+        store(y_ + BYTES * i, load(x_ + BYTES * i) * scale * fill_from(w_ + 4 * i))
+
+
+@kernel
+def activate(u_: int, F: int, gated: bool, weight: Any) -> None:
+    """silu(gate) * up of 2F vectors, or gelu of F, times a weight; in place."""
+    for i in range(F):
+        u = load(u_ + BYTES * i)
+        y = u / (value(1) + exp(value(0) - u)) * load(u_ + BYTES * (F + i)) if gated else u * normal(u)
+        store(u_ + BYTES * i, y * weight)
+
+
+@kernel
+def normal(x: Any) -> Any:
+    """The share of a normal distribution below x, to 1e-7 (Abramowitz and Stegun 7.1.26)."""
+    z = where_greater(x, value(0), x, value(0) - x) * value(0.70710678)
+    t = value(1) / (value(1) + value(0.3275911) * z)
+    y = value(1.061405429) * t - value(1.453152027)
+    y = y * t + value(1.421413741)
+    y = y * t - value(0.284496736)
+    y = y * t + value(0.254829592)
+    above = value(0.5) * y * t * exp(value(0) - z * z)
+    return where_greater(x, value(0), value(1) - above, above)
+
+
+@kernel
+def rotate(z_: int, cos_: int, sin_: int, n: int) -> None:
+    """Turn n pairs of rows, the first of all pairs before the second of all."""
+    for i in range(n):
+        a, b, c, s = load(z_ + BYTES * i), load(z_ + BYTES * (n + i)), fill_from(cos_ + 4 * i), fill_from(sin_ + 4 * i)
+        store(z_ + BYTES * i, a * c - b * s)
+        store(z_ + BYTES * (n + i), b * c + a * s)
+
+
+@kernel
+def copy(x_: int, y_: int, n: int) -> None:
+    """n vectors from x to y."""
+    for i in range(n):
+        store(y_ + BYTES * i, load(x_ + BYTES * i))
+
+
+@kernel
+def keep(z_: int, keys_: int, values_: int, past: int, H: int, G: int, C: int) -> None:
+    """The keys (M, 2, G, C / 2) and values (M, G, C) of one more position, from z as Attention.qkv lays it out."""
+    half, heads, width = C // 2, H + G, G * C
+    copy(z_ + BYTES * H * half, keys_ + BYTES * width * past, G * half)
+    copy(z_ + BYTES * (heads + H) * half, keys_ + BYTES * (width * past + G * half), G * half)
+    copy(z_ + BYTES * 2 * heads * half, values_ + BYTES * width * past, width)
+
+
+@kernel
+def attend(z_: int, keys_: int, values_: int, p_: int, y_: int, past: int, H: int, G: int, C: int) -> None:
+    """Of W sequences the attention of one position, of which z has the queries, to itself and `past` others."""
+    half, heads, width = C // 2, H + G, G * C
+    step = BYTES * width
+    scale = fill(np.float32(1 / np.sqrt(C)))
+    for h in range(H):
+        kv = h // (H // G)
+        first_, second_ = z_ + BYTES * h * half, z_ + BYTES * (heads + h - 1) * half
+        for j in range(0, past + 1, 4):  # beyond `past` too, for which there is room
+            s0, s1, s2, s3 = value(0), value(0), value(0), value(0)
+            k_ = keys_ + BYTES * (width * j + kv * half)
+            for i in range(2 * half):
+                if i == half:
+                    k_ += BYTES * (G - 1) * half
+                q, at = load((first_ if i < half else second_) + BYTES * i), k_ + BYTES * i
+                s0 += q * load(at)
+                s1 += q * load(at + step)
+                s2 += q * load(at + 2 * step)
+                s3 += q * load(at + 3 * step)
+            store(p_ + BYTES * j, s0 * scale)
+            store(p_ + BYTES * (j + 1), s1 * scale)
+            store(p_ + BYTES * (j + 2), s2 * scale)
+            store(p_ + BYTES * (j + 3), s3 * scale)
+        most = load(p_)
+        for j in range(1, past + 1):
+            p = load(p_ + BYTES * j)
+            most = where_greater(p, most, p, most)
+        total = value(0)
+        for j in range(past + 1):
+            p = exp(load(p_ + BYTES * j) - most)
+            store(p_ + BYTES * j, p)
+            total += p
+        total = value(1) / total
+        c = 0
+        while c < C:
+            at, to = values_ + BYTES * (kv * C + c), y_ + BYTES * (h * C + c)
+            y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
+            if c + 4 <= C:
+                for j in range(past + 1):
+                    p = load(p_ + BYTES * j)
+                    y0 += p * load(at)
+                    y1 += p * load(at + BYTES)
+                    y2 += p * load(at + 2 * BYTES)
+                    y3 += p * load(at + 3 * BYTES)
+                    at += step
+                store(to + BYTES, y1 * total)
+                store(to + 2 * BYTES, y2 * total)
+                store(to + 3 * BYTES, y3 * total)
+                c += 4
+            else:
+                for j in range(past + 1):
+                    y0 += load(p_ + BYTES * j) * load(at)
+                    at += step
+                c += 1
+            store(to, y0 * total)
+
+
+@kernel
+def gather(x: np.ndarray, at_W: np.ndarray, step: int, out: np.ndarray) -> None:
+    """out[i, lane] = x[at[lane] + i * step]."""
+    for i in range(len(out)):
+        for lane in range(W):
+            out[i, lane] = x[at_W[lane] + np.uint64(i) * step]
+
+
+@kernel
+def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize: bool) -> None:
+    """The K most probable of E experts, as numbers, and their probabilities, or each one's share of these.
+
+    The logits of those chosen are overwritten.
+    """
+    most = load(logits_)
+    for e in range(1, E):
+        x = load(logits_ + BYTES * e)
+        most = where_greater(x, most, x, most)
+    total = value(0)
+    for e in range(E):
+        total += exp(load(logits_ + BYTES * e) - most)
+    taken = value(0)
+    for k in range(K):
+        best, index = value(-1e30), value(0)
+        for e in range(E):
+            x = load(logits_ + BYTES * e)
+            index = where_greater(x, best, fill(np.float32(e)), index)
+            best = where_greater(x, best, x, best)
+        for e in range(E):
+            apart = fill(np.float32(e)) - index
+            store(logits_ + BYTES * e, where_greater(apart * apart, value(0.5), load(logits_ + BYTES * e), value(-1e30)))
+        p = exp(best - most) / total
+        store(expert_ + BYTES * k, index)
+        store(weight_ + BYTES * k, p)
+        taken += p
+    if renormalize:
+        for k in range(K):
+            store(weight_ + BYTES * k, load(weight_ + BYTES * k) / taken)
+
+
+@kernel
+def experts(
+    h_: int, x_: int, up_: int, down_: int, expert_: int, weight_: int, room_: int,
+    N: int, D: int, F: int, E: int, K: int, gated: bool,
+) -> None:  # fmt: skip
+    """x += what each token's experts make of h, W tokens of an expert at a time. room: 2 D + 2 F + 1 vectors."""
+    blocks, U = (N + W - 1) // W, 2 * F if gated else F
+    h, x = vector(h_, blocks * D * W), vector(x_, blocks * D * W)
+    expert, weight = matrix(expert_, blocks * K, W), matrix(weight_, blocks * K, W)
+    y_, weights_, u_ = room_ + BYTES * D, room_ + BYTES * 2 * D, room_ + BYTES * (2 * D + 1)
+    rows, out, weights = matrix(room_, D, W), matrix(y_, D, W), vector(weights_, W)
+    at_W = np.empty(W, np.uint64)
+    first = np.zeros(E + 1, np.int64)
+    for n in range(N):
+        for k in range(K):
+            first[np.int64(expert[n // W * K + k, n % W]) + 1] += 1
+    for e in range(E):
+        first[e + 1] += first[e]
+    free, order = first[:E].copy(), np.empty(N * K, np.int64)
+    for n in range(N):
+        for k in range(K):
+            mine = np.int64(expert[n // W * K + k, n % W])
+            order[free[mine]] = n * K + k
+            free[mine] += 1
+    for e in range(E):
+        for start in range(first[e], first[e + 1], W):
+            held = min(W, first[e + 1] - start)
+            for lane in range(W):
+                n, k = divmod(order[start + min(lane, held - 1)], K)
+                b, here = divmod(n, W)
+                weights[lane] = weight[b * K + k, here]
+                at_W[lane] = b * D * W + here
+            gather(h, at_W, np.uint64(W), rows)
+            products(room_, up_ + 4 * e * D * U, u_, 4 * U, 4, D, U, False)
+            activate(u_, F, gated, load(weights_))
+            products(u_, down_ + 4 * e * D * F, y_, 4 * D, 4, F, D, False)
+            for i in range(D):
+                for lane in range(held):
+                    x[at_W[lane] + np.uint64(i * W)] += out[i, lane]
+
+
+@kernel
+def embed(tokens_: int, embedding_: int, x_: int, N: int, V: int, D: int) -> None:
+    """x: the tokens' rows of the (V, D) embedding."""
+    tokens, embedding, at_W = indices(tokens_, N), vector(embedding_, V * D), np.empty(W, np.uint64)
+    for b in range((N + W - 1) // W):
+        for lane in range(W):
+            at_W[lane] = tokens[min(b * W + lane, N - 1)] * D
+        gather(embedding, at_W, np.uint64(1), matrix(x_ + BYTES * b * D, D, W))
+
+
+@kernel
+def dense(h_: int, up_: int, down_: int, z_: int, x_: int, wide: int, n: int, D: int, F: int, gated: bool) -> None:
+    """x += what a dense FFN makes of h, for n blocks; z has room for `wide` vectors of each."""
+    through(h_, D, up_, z_, wide, n, D, 2 * F if gated else F, False)
+    for b in range(n):
+        activate(z_ + BYTES * b * wide, F, gated, value(1))
+    through(z_, wide, down_, x_, D, n, F, D, True)
+
+
+@kernel
+def read(
+    tokens_: int, embedding_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
+    N: int, past: int, M: int, L: int, D: int, H: int, G: int, C: int, F: int, shared: int, E: int, K: int,
+    V: int, gated: bool, renormalize: bool, eps: float, wanted: bool,
+) -> None:  # fmt: skip
+    """x: the residual after the last layer of one more token of each sequence, which have read `past` and keep this one.
+
+    wanted: whether x is; without, the last layer gives no more than keys and values.
+
+    weights: (L, 9) addresses: the norm, qkv and out of attention; the norm, up and down of the FFN, the router, up and down
+    of the shared experts. E: 0 of a dense model, whose F is 0 and whose up and down are those of shared.
+    """
+    blocks, heads, U, width = (N + W - 1) // W, H + G, 2 if gated else 1, G * C
+    weights = indices(weights_, L * 9).reshape(L, 9)
+    turns = heads * (C // 2)
+    embed(tokens_, embedding_, x_, N, V, D)
+    h_ = room_
+    expert_ = h_ + BYTES * blocks * D
+    weight_ = expert_ + BYTES * blocks * K
+    z_ = weight_ + BYTES * blocks * K
+    wide = max((heads + G) * C, U * shared, E)
+    y_ = z_ + BYTES * STRIP * wide
+    p_ = y_ + BYTES * STRIP * H * C
+    for layer in range(L):
+        at = weights[layer]
+        for first in range(0, blocks, STRIP):
+            n, xb_, hb_ = min(STRIP, blocks - first), x_ + BYTES * first * D, h_ + BYTES * first * D
+            for b in range(n):
+                norm(xb_ + BYTES * b * D, at[0], hb_ + BYTES * b * D, D, eps)
+            through(hb_, D, at[1], z_, wide, n, D, (heads + G) * C, False)
+            for b in range(n):
+                zb_, held = z_ + BYTES * b * wide, BYTES * width * M * (layer * blocks + first + b)
+                rotate(zb_, cos_ + 4 * turns * past, sin_ + 4 * turns * past, turns)
+                keep(zb_, keys_ + held, values_ + held, past, H, G, C)
+                if wanted or layer < L - 1:
+                    attend(zb_, keys_ + held, values_ + held, p_, y_ + BYTES * b * H * C, past, H, G, C)
+            if not wanted and layer == L - 1:
+                continue
+            through(y_, H * C, at[2], xb_, D, n, H * C, D, True)
+            for b in range(n):
+                norm(xb_ + BYTES * b * D, at[3], hb_ + BYTES * b * D, D, eps)
+            if shared:
+                dense(hb_, at[7], at[8], z_, xb_, wide, n, D, shared, gated)
+            if E:
+                through(hb_, D, at[6], z_, wide, n, D, E, False)
+                for b in range(n):
+                    to = BYTES * (first + b) * K
+                    choose(z_ + BYTES * b * wide, expert_ + to, weight_ + to, E, K, renormalize)
+        if E and (wanted or layer < L - 1):
+            experts(h_, x_, at[4], at[5], expert_, weight_, z_, N, D, F, E, K, gated)
+
+
+@kernel
+def say(x_: int, norm_: int, head_: int, room_: int, said_: int, N: int, D: int, V: int, eps: float, all_: bool) -> None:
+    """What comes after the residual x: (N, V) logits where all are asked for, else the (N,) most probable tokens."""
+    room = matrix(room_ + BYTES * D, V + 1, W)
+    tokens, logits = indices(said_, N), matrix(said_, N, V)
+    z_ = room_ + BYTES * D
+    for b in range((N + W - 1) // W):
+        norm(x_ + BYTES * b * D, norm_, room_, D, eps)
+        products(room_, head_, z_, 4, 4 * D, D, V, False)
+        best, index = load(z_), value(0)
+        for v in range(1, V):
+            z = load(z_ + BYTES * v)
+            index = where_greater(z, best, fill(np.float32(v)), index)
+            best = where_greater(z, best, z, best)
+        store(z_ + BYTES * V, index)
+        for lane in range(min(W, N - b * W)):
+            if all_:
+                for v in range(V):
+                    logits[b * W + lane, v] = room[v, lane]
+            else:
+                tokens[b * W + lane] = np.int64(room[V, lane])
+
+
+@kernel
+def spread(old_: int, new_: int, index_: int, n_old: int, N: int, L: int, past: int, M_old: int, M: int, width: int) -> None:
+    """Keys or values of N sequences, each those of the one that `index` names among n_old; past positions of M."""
+    before, blocks = (n_old + W - 1) // W, (N + W - 1) // W
+    old, new = vector(old_, L * before * M_old * width * W), matrix(new_, L * blocks * M * width, W)
+    index = indices(index_, N)
+    at_W = np.empty(W, np.uint64)
+    for layer in range(L):
+        for b in range(blocks):
+            for lane in range(W):
+                from_b, from_lane = divmod(index[min(b * W + lane, N - 1)], W)
+                at_W[lane] = (layer * before + from_b) * M_old * width * W + from_lane
+            to = (layer * blocks + b) * M * width
+            gather(old, at_W, np.uint64(W), new[to : to + past * width])
