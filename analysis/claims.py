@@ -18,6 +18,22 @@ Side = Literal["equal", "above", "below"]
 Positive = Annotated[float, Field(gt=0)]
 Margin = Annotated[float, Field(ge=0)]
 
+COLUMNS: tuple[str, ...] = (
+    "task",
+    "seed",
+    "kind",
+    "label",
+    "N_total",
+    "N_active",
+    "d_model",
+    "n_layers",
+    "d_ff",
+    "n_experts",
+    "top_k",
+    "lr",
+)
+COLUMNS += ("exposures", "tokens", "flops", "workers")
+"""What claims may name of any run beside the fields of its trial."""
 RATES = (0.0, 3.0)  # between which the worth of an inactive parameter is sought
 FEWEST = 5  # configurations; with fewer there is a direction and no verdict
 FEWEST_PAIRS = 3
@@ -66,6 +82,11 @@ class Claim(Frozen):
     def measured(self) -> str:
         """The metric that the trials have to leave."""
         return self.threshold.metric if self.threshold else self.metric
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What it names of the trials that it is about: their fields, or COLUMNS."""
+        return (*self.where, *self.at_least, *([self.threshold.axis] if self.threshold else []))
 
     @property
     def region(self) -> tuple[float, float]:
@@ -163,6 +184,10 @@ class Offset(Claim):
     """How many times the MoE's `at` that of the dense models is: 10 sets an MoE beside a dense model ten times its size."""
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        return (*super().fields, *declared(self.at))
+
+    @property
     def region(self) -> tuple[float, float]:
         return beside(self.side, self.margin)
 
@@ -193,6 +218,10 @@ class Contrast(Claim):
     margin: Margin
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        return (*super().fields, self.field, *self.matched)
+
+    @property
     def region(self) -> tuple[float, float]:
         return beside(self.side, self.margin)
 
@@ -217,6 +246,10 @@ class Slope(Claim):
     """For a doubling: in log10 of the metric for a power, in accuracy for a logistic."""
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        return (*super().fields, *declared(self.along, *self.given))
+
+    @property
     def region(self) -> tuple[float, float]:
         return beside(self.side, self.margin)
 
@@ -238,6 +271,10 @@ class Peak(Claim):
     most: Positive
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        return (*super().fields, *declared(self.along))
+
+    @property
     def region(self) -> tuple[float, float]:
         return math.log10(self.least), math.log10(self.most)
 
@@ -255,6 +292,11 @@ AnyClaim = Annotated[Predicts | Rate | Offset | Contrast | Slope | Peak, Field(d
 RESAMPLED = "configurations with replacement among the dense ones and among the MoE, then seeds within each."
 DIRECTION = f"fewer than {FEWEST} configurations, or a single dense one or MoE: a direction only."
 TIED = " Undecided too where models of one kind and width hardly differ in N_active, since width then foretells as well."
+
+
+def declared(*names: str) -> tuple[str, ...]:
+    """Those of these names that are fields of a trial, and neither a size nor a metric."""
+    return tuple(name for name in names if name.startswith(("model.", "task.", "training.")))
 
 
 def beside(side: Side, margin: float) -> tuple[float, float]:

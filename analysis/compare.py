@@ -4,7 +4,7 @@ The unit that is left out and resampled is the configuration with all of its see
 size, so a split between them would test nothing.
 """
 
-# R runs, K configurations, M resamples
+# R runs, K configurations, M resamples, P parameters
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +15,7 @@ from scipy.stats import f as f_ratio
 from scipy.stats import t as student
 
 from analysis.claims import RATES
-from analysis.fit import FITS, Points, curve, off, on_scale
+from analysis.fit import FITS, Points, censored, curve, linear, logit_linear, off, on_scale
 
 GRID = np.linspace(*RATES, 151)
 FEWEST = 3  # configurations with which a line can be left-one-out at all
@@ -132,6 +132,16 @@ def points(frame: pd.DataFrame, metric: str, size: str) -> Points:
     """Size and metric of each run."""
     side = frame[f"{metric}.side"].to_numpy(float) if f"{metric}.side" in frame else None
     return Points(frame[size].to_numpy(float), frame[metric].to_numpy(float), behind(frame, metric), side)
+
+
+def plane(frame: pd.DataFrame, metric: str, form: str, design_RP: np.ndarray, w_MR: np.ndarray) -> np.ndarray:
+    """(M, P) the metric on the columns of a design, on the form's scale; values that are bounds count as such (Tobit)."""
+    y_R, side = frame[metric].to_numpy(float), f"{metric}.side"
+    if form == "logistic":
+        return logit_linear(design_RP, y_R, behind(frame, metric), w_MR)
+    if side in frame and frame[side].any():
+        return censored(design_RP, on_scale(form, y_R), frame[side].to_numpy(float), w_MR)
+    return linear(design_RP, on_scale(form, y_R), w_MR)
 
 
 def behind(frame: pd.DataFrame, metric: str) -> np.ndarray:

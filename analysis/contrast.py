@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import t as student
 
-from analysis.compare import Estimate, behind, decidable, estimate, weightings
-from analysis.fit import censored, linear, logit_linear, on_scale
+from analysis.compare import Estimate, decidable, estimate, plane, weightings
+from analysis.fit import on_scale
 from analysis.runs import no_column
 
 
@@ -47,14 +47,9 @@ def offset(frame: pd.DataFrame, metric: str, form: str, at: str, lead: float = 1
     size_R = size_R + np.log10(lead) * moe_R
     design_RP = np.column_stack([np.ones(len(frame)), size_R - size_R.mean(), moe_R])
     w_MR = weightings(frame, resamples)
-    y_R = frame[metric].to_numpy(float)
-    side = f"{metric}.side"
-    if form != "logistic" and side in frame and frame[side].any():
-        distance_M = censored(design_RP, on_scale(form, y_R), frame[side].to_numpy(float), w_MR)[:, 2]
-    elif form != "logistic":
-        distance_M = linear(design_RP, on_scale(form, y_R), w_MR)[:, 2]
-    else:
-        b_MP = logit_linear(design_RP, y_R, behind(frame, metric), w_MR)
+    b_MP = plane(frame, metric, form, design_RP, w_MR)
+    distance_M = b_MP[:, 2]
+    if form == "logistic":
         eta_MR = b_MP[:, :2] @ design_RP[:, :2].T
         gap_MR = expit(eta_MR + b_MP[:, 2:]) - expit(eta_MR)
         distance_M = (w_MR * moe_R * gap_MR).sum(1) / (w_MR * moe_R).sum(1)

@@ -55,6 +55,8 @@ class Asked:
     """The command line that makes the records."""
     planned: Mapping[str, float] = field(default_factory=dict)
     """trial_id -> seconds that its plan foretold."""
+    note: str = ""
+    """What its numbers are not."""
     table: pd.DataFrame | None = None
     """Runs of somebody's table (see `described`), in place of records."""
 
@@ -130,6 +132,7 @@ def section(asked: Asked, results: Path, prefix: str) -> Section:
     view = {
         "name": asked.name,
         "title": asked.title,
+        "note": asked.note,
         "what": "Sweep" if asked.table is None else "Table",
         "command": asked.command,
         "summary": summary(asked, frame, chosen, decisions),

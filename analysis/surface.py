@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from analysis.compare import behind, decidable, estimate, weightings
+from analysis.compare import decidable, estimate, plane, weightings
 from analysis.contrast import Parallel, column
-from analysis.fit import linear, logit_linear, on_scale
 
 OUT_OF_REACH = 3.0  # decades beyond what was tried, where a curve without a top is said to have it
 
@@ -30,7 +29,7 @@ def slope(
         raise ValueError(f"{metric}: the runs do not vary {along}{' at equal ' + ' and '.join(given) if given else ''}")
     design_RP = np.vstack([rest_PR[:1], size_PR]).T
     w_MR = weightings(frame, resamples)
-    b_MP = _plane(frame, metric, form, design_RP, w_MR)
+    b_MP = plane(frame, metric, form, design_RP, w_MR)
     slope_M = b_MP[:, 1]
     if form == "logistic":
         p_MR = expit(np.clip(b_MP @ design_RP.T, -30, 30))
@@ -50,7 +49,7 @@ def peak(frame: pd.DataFrame, metric: str, form: str, along: str, resamples: int
         raise ValueError(f"{metric}: a top along {along} takes four different values of it")
     middle = size_R.mean()
     design_RP = np.vander(size_R - middle, 3, increasing=True)
-    b_MP = _plane(frame, metric, form, design_RP, weightings(frame, resamples))
+    b_MP = plane(frame, metric, form, design_RP, weightings(frame, resamples))
     low, high = size_R.min() - OUT_OF_REACH, size_R.max() + OUT_OF_REACH
     with np.errstate(all="ignore"):
         top_M = np.clip(middle - b_MP[:, 1] / (2 * b_MP[:, 2]), low, high)
@@ -67,13 +66,6 @@ def _logarithm(frame: pd.DataFrame, name: str) -> np.ndarray:
 def _enough(frame: pd.DataFrame, metric: str, parameters: int) -> None:
     if (K := frame["configuration"].nunique()) <= parameters:
         raise ValueError(f"{metric}: {K} configurations with a value, and this needs {parameters + 1}")
-
-
-def _plane(frame: pd.DataFrame, metric: str, form: str, design_RP: np.ndarray, w_MR: np.ndarray) -> np.ndarray:
-    y_R = frame[metric].to_numpy(float)
-    if form == "logistic":
-        return logit_linear(design_RP, y_R, behind(frame, metric), w_MR)
-    return linear(design_RP, on_scale(form, y_R), w_MR)
 
 
 def _found(frame: pd.DataFrame, values_M: np.ndarray) -> Parallel:

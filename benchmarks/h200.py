@@ -18,12 +18,14 @@ import torch
 
 HERE = Path(__file__).parent
 MINUTES = 9
+WIDTHS = (64, 128, 256, 512, 1024)
 CALLS = [
     ("A training step, eager", "train_step"),
     *((f"A training step, compiled, d = {d}", f"train_step --compiled --width {d}") for d in (256, 512, 1024)),
     ("MFU", "mfu"),
     ("Sparse FFN", "moe_ffn"),
     ("Decoding", "decode"),
+    *((f"Eager, compiled, CUDA graphs, d = {d}", f"compiling --width {d}") for d in WIDTHS),
     ("Four trials side by side, eager", "stacked"),
     ("Four trials side by side, CUDA graphs", "stacked --compiled"),
 ]

@@ -92,10 +92,10 @@ def main() -> None:
         trials=(4, "of one shape"),
         seconds=(2.0, "for each of the two, each shape"),
     )
-    mode = ("reduce-overhead" if DEVICE == "cuda" else "default") if args.compiled else ""
+    mode = ("reduce-overhead" if DEVICE == "cuda" else "default") if args.compiled else "eager"
     k = args.trials
     table = Table(
-        f"{k} trials side by side, {'compiled' if mode else 'eager'}: {machine()}",
+        f"{k} trials side by side, {'compiled' if args.compiled else 'eager'}: {machine()}",
         f"Milliseconds for a step of all {k} (median of seven blocks that take turns); L = 2.",
         ("d", "E", "tokens a step, of one", "one after another", "side by side", "faster", "the rule takes"),
     )

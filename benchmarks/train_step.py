@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from bench import DEVICE, Table, arguments, machine, medians, model, peer, some
 
+from parrots.compiling import DEFAULT, GRAPHS, LAUNCH_BOUND
 from parrots.models import hf, megablocks_backend
 from parrots.models.moe import AUTO, MEGABLOCKS
 from parrots.models.transformer import Transformer
-from parrots.placement import Placement
+from parrots.placement import EAGER, Placement
 from parrots.spec import Training, Trial
 from parrots.tasks.task import of_one_length
 from parrots.training.batches import Share
@@ -32,7 +33,6 @@ from parrots.training.parallel import precision, prepare
 from parrots.training.trainer import gradients
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-LAUNCH_BOUND = 512  # the widest model whose step is launches rather than arithmetic
 EXPERTS = ("grouped_mm", "batched_mm", "eager")  # transformers' own implementations
 
 
@@ -87,7 +87,7 @@ def drawn(shape: Shape) -> np.ndarray:
 
 def graphs(shape: Shape) -> str:
     """Our mode of torch.compile."""
-    return "reduce-overhead" if DEVICE == "cuda" and shape.d_model <= LAUNCH_BOUND else "default"
+    return GRAPHS if DEVICE == "cuda" and shape.d_model <= LAUNCH_BOUND else DEFAULT
 
 
 def ours(shape: Shape, mode: str, backend: str = AUTO) -> Callable[[], None]:
@@ -161,12 +161,12 @@ def main() -> None:
         shapes = cpu_shapes(args.compiled)
     ratios = []
     for shape in some(shapes, args):
-        steps = {"ours": ours(shape, graphs(shape) if mode else "")}
+        steps = {"ours": ours(shape, graphs(shape) if mode else EAGER)}
         best = fastest(shape, args.seconds / 5) if peer() else ""
         if peer():
             steps["peer"] = theirs(shape, mode, best)
         if with_megablocks and shape.n_experts > 1:
-            steps["megablocks"] = ours(shape, "", MEGABLOCKS)
+            steps["megablocks"] = ours(shape, EAGER, MEGABLOCKS)
         ms = medians(steps, args.seconds)
         faster = ms["peer"] / ms["ours"] if peer() else 0.0
         told = (f"{ms['peer']:.2f}", best, f"{faster:.2f}") if peer() else ("not measured", "", "")

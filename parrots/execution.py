@@ -2,33 +2,38 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
-from parrots.failures import BUDGET, classify, failure, hardware
+from parrots.failures import Further, classify, failure, hardware, of_group
 from parrots.measurement import Measurement, mean
+from parrots.meeting import Apart, leave, meet
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
-from parrots.record import Record, evaluation_path, is_done, path_of, read
+from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
 from parrots.spec import Cell, Evaluation, Trial
+from parrots.store import AT_ONCE, Store
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import precision, prepare
+from parrots.training.parallel import precision, prepare, uncompile
 from parrots.training.stacked import name_of, train_stacked
 from parrots.training.trainer import Trained, train
-
-AGAIN_S = 0.5  # before the first further attempt; then twice as long each
 
 
 def run_trial(trial: Trial, place: Placement) -> Record:
     """Data, training, evaluation. Every worker of a group calls it and gets the same record."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
+    place = resolved(trial, place)
     model = initial(trial, place)
     prepare(model, place)
     trained = train(model, trial, examples, place)
@@ -57,6 +62,7 @@ def initial(trial: Trial, place: Placement) -> Transformer:
 def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
     """What is left to do after training: its own evaluation, the weights, the record. before_s: what the trial took so far."""
     began, measurements = time.perf_counter(), trained.curves
+    uncompile(model)  # for shapes that are met once
     if not trained.diverged:
         own = examine(model, trial, Evaluation(name="own", task=trial.task), trained.steps, place)
         measurements = [*measurements, *validate(model, trial, trained.steps, place), *own]
@@ -102,14 +108,17 @@ def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, plac
     return asked.task.measure(examples, scores, step)
 
 
-def evaluate(trial: Trial, asked: Evaluation, place: Placement) -> Record:
-    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError if it kept none."""
+def evaluate(trial: Trial, asked: Evaluation, results: Path, place: Placement) -> Record:
+    """The record of an evaluation, from the weights that the trial kept; by one worker.
+
+    ValueError if it kept none, or if they are others than its record in `results` was made with.
+    """
     began, started = time.perf_counter(), datetime.now(UTC)
     assert place.weights is not None
     kept = weights.path_of(trial.id, place.weights)
-    if not kept.exists():
+    if not kept.exists() and not (place.store and place.store.get(kept)):
         raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
-    model = weights.load(trial, kept).to(place.device)
+    model = weights.load(trial, kept, weights_sha256(trial.id, results)).to(place.device)
     measured = examine(model, trial, asked, trial.training.steps, place)
     wall_s = time.perf_counter() - began
     return Record(
@@ -126,18 +135,17 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
-    if is_done(cell, results):
-        return record
     if not path_of(trial.id, results).exists():
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
-            record.write(results)
-            forget(trial.id, place)
-    if place.rank == 0 and (not record or record.status == "done"):
+            record.write(results, place.store)
+    if place.rank == 0 or place.store:  # also where who wrote the record was lost before it came to this
+        forget(trial.id, place)
+    if place.rank == 0 and not is_done(cell, results):
         alone = replace(place, world=1)
         for asked in cell.evaluations:
             if not evaluation_path(asked.of(trial), results).exists():
-                replace(evaluate(trial, asked, alone), **about).write(results)
+                replace(evaluate(trial, asked, results, alone), **about).write(results, place.store)
     return record
 
 
@@ -146,38 +154,66 @@ def endeavour(
 ) -> Record | None:
     """`finish`, and again as often as the class of its failure allows; each failed attempt leaves a record of its own.
 
-    `Stopped` passes. Workers of a group do not try again by themselves: without one of them there is no group.
+    Every worker of a group calls it, and after each attempt they agree on what has come of it, since one may have failed alone.
+    `Stopped` passes; `Apart` says that there is no group any more.
     """
-    left = dict(BUDGET)
+    left = Further(cell.trial.training.batch_size // place.world if place.world > 1 else 1)
+    number = 0
     while True:
-        told = {**about(cell.trial, results, sweep), "early_stop": early_stop}
+        number += 1
+        found, lost, kind = record, None, None
         try:
-            return finish(cell, results, place, told, record)
+            catch_up([cell], results, place.store)
+            found = finish(cell, results, place, about(cell.trial, results, sweep, early_stop), record)
         except Stopped:
             raise
         except Exception as error:
-            lost = replace(failure(cell.trial, error, place), **told)
-            if place.rank == 0:
-                write_failure(lost, results)
             kind = classify(error)
-            if place.world > 1 or not left[kind]:
-                return lost
-            left[kind] -= 1
-            time.sleep(AGAIN_S * 2 ** (BUDGET[kind] - left[kind] - 1))
+            lost = replace(failure(cell.trial, error, place, kind), **about(cell.trial, results, sweep, early_stop))
+        met = meet(kind, f"{cell.trial.id} {number}", place)
+        if met.whole and not any(met.said):
+            return found
+        kind = of_group(met.said)
+        if lost and place.rank == met.said.index(kind):
+            write_failure(lost, results, place.store)
+        if not met.whole:
+            leave(place)
+            raise Apart(lost.reason.splitlines()[-1] if lost else "another worker has ended")
+        if not left.takes(kind):
+            return lost or found
+        time.sleep(left.pause_s(kind))
 
 
-def write_failure(record: Record, results: Path) -> None:
+def catch_up(cells: Sequence[Cell], results: Path, store: Store | None) -> None:
+    """Have what these cells left on other machines here, and what they left here in the store, if there is one."""
+    if store:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(partial(_catch_up, results=results, store=store), cells))
+
+
+def _catch_up(cell: Cell, results: Path, store: Store) -> None:
+    trial_id = cell.trial.id
+    kept, record = weights.path_of(trial_id, results / "weights"), path_of(trial_id, results)
+    if kept.exists() and record.exists():
+        store.share(kept)
+    for path in (record, *(evaluation_path(one.of(cell.trial), results) for one in cell.evaluations)):
+        store.share(path)
+    attempts = (results / "failures" / f"{trial_id}-{number}.parquet" for number in count(1))
+    next(path for path in attempts if not store.share(path))
+
+
+def write_failure(record: Record, results: Path, store: Store | None = None) -> None:
     """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
     try:
-        record.write(results)
+        record.write(results, store)
     except OSError as error:
         print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
 
 
 def forget(name: str, place: Placement) -> None:
-    """Remove the checkpoints of what has its record."""
+    """Remove the checkpoints of what has its record, or of this worker where only the first writes it."""
     if place.checkpoints:
-        checkpoint.drop(place.checkpoints / name)
+        checkpoint.drop(place.checkpoints / name, place)
 
 
 def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str) -> dict[str, Record]:
@@ -196,7 +232,7 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
         records = [replace(record, **about(record.trial, results, sweep)) for record in run_stacked(todo, place)]
         records = [record for record in records if record.trial.id not in done]
         for record in records:
-            record.write(results)
+            record.write(results, place.store)
     except Stopped:
         raise
     except Exception as error:
@@ -207,6 +243,7 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     return {record.trial.id: record for record in records}
 
 
-def about(trial: Trial, results: Path, sweep: str) -> dict[str, Any]:
-    """What a record says of its execution: for which sweep, and which attempt it is."""
-    return {"sweep": sweep, "attempt": 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))}
+def about(trial: Trial, results: Path, sweep: str, early_stop: str = "") -> dict[str, Any]:
+    """What a record says of its execution: for which sweep, which attempt it is, by which rule it may be ended."""
+    attempt = 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
+    return {"sweep": sweep, "attempt": attempt, "early_stop": early_stop}

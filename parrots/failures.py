@@ -18,6 +18,7 @@ Failure = Literal["oom", "infrastructure", "bug"]
 """With diverged, which is a result, the four classes: more memory, another machine, or another program would help."""
 BUDGET: dict[Failure, int] = {"oom": 1, "infrastructure": 3, "bug": 0}
 """Further attempts. Out of memory has its one beyond the halved micro-batches, which do not count."""
+AGAIN_S = 0.5  # before the first of them
 
 OF_MACHINES = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV),
@@ -43,10 +44,33 @@ def classify(error: BaseException) -> Failure:
     return "infrastructure" if any(words in said for words in SAID_BY_MACHINES) else "bug"
 
 
-def of_group(errors: Iterable[BaseException]) -> Failure:
-    """The class of what a group's workers raised: those whose fellow is gone only say so, which counts if nobody says more."""
-    found = {classify(error) for error in errors}
+def of_group(found: Iterable[Failure | None]) -> Failure:
+    """The class of what a group's workers met: those whose fellow is gone only say so, which counts if nobody says more."""
+    found = set(found)
     return next((kind for kind in ("oom", "bug") if kind in found), "infrastructure")
+
+
+class Further:
+    """How many further attempts a cell has in one run: by `BUDGET`, and those that come with half the micro-batch.
+
+    micro: examples that a worker of a group takes at once, halved by the one that finds no room; 1 where a worker is alone,
+    which halves them without another attempt.
+    """
+
+    def __init__(self, micro: int):
+        self.micro, self.left = micro, dict(BUDGET)
+
+    def takes(self, kind: Failure) -> bool:
+        """Whether there is one more after such a failure, which is then taken."""
+        if kind == "oom" and self.micro > 1:
+            self.micro = (self.micro + 1) // 2
+            return True
+        self.left[kind] -= 1
+        return self.left[kind] >= 0
+
+    def pause_s(self, kind: Failure) -> float:
+        """Seconds to let pass before it, doubled each time."""
+        return AGAIN_S * 2.0 ** max(0, BUDGET[kind] - self.left[kind] - 1)
 
 
 def failure(trial: Trial, error: BaseException, place: Placement, kind: Failure | None = None) -> Record:

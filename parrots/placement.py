@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parrots.store import Store
+from parrots.thresholds import USUAL, Thresholds
+
+AUTO, EAGER = "auto", "eager"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,8 +51,9 @@ class Placement:
     """Examples a worker takes in one forward pass, the rest of its share following; by default all at once."""
     recompute: bool = False
     """Forget activations inside a block and compute them again on the way back (activation checkpointing)."""
-    compile: str = ""
-    """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); nothing: eager."""
+    compile: str = AUTO
+    """Mode of torch.compile for the blocks, such as `default` or `reduce-overhead` (CUDA graphs); `eager`; or, by default, as
+    parrots/compiling.py chooses."""
     stack: int | None = 1
     """Trials of one shape that train side by side in this process; None: as many as pay."""
     checkpoints: Path | None = None
@@ -56,6 +62,10 @@ class Placement:
     """Seconds of training between two of them, so that a cheap trial writes none."""
     fits: Path | None = None
     """Folder that remembers which micro-batch fitted into memory, by shape and hardware; None forgets."""
+    alarms: Thresholds = USUAL
+    """From where on a training looks wrong."""
+    store: Store | None = None
+    """Where what outlives this machine goes too, if its folders are its own and not shared with others."""
     stop: Callable[[], bool] = never
     """Asked after each step whether to write a checkpoint and end."""
     progress: Callable[[Progress], None] = ignore

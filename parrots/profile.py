@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, schedule
 
+from parrots.compiling import resolved
 from parrots.execution import initial
 from parrots.placement import Placement
 from parrots.spec import Trial
@@ -62,6 +63,7 @@ def profile(trial: Trial, place: Placement, steps: int, trace: Path) -> Profile:
             f"training.steps={trial.training.steps}: a profile takes {WARM + 2} at least, {WARM} of them to warm up"
         )
     examples = load(trial.task, "train", place.data)
+    place = resolved(trial, place)
     model = initial(trial, place)
     prepare(model, place)
     trace.parent.mkdir(parents=True, exist_ok=True)

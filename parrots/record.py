@@ -20,10 +20,12 @@ from parrots.measurement import Measurement
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, versions
 from parrots.spec import Cell, Evaluation, Trial
+from parrots.store import Store
 
 Status = Literal["done", "diverged", "oom", "failed", "stopped"]
 """done and diverged are results; oom, failed (infrastructure or a bug) and stopped (early, by a rule) are not."""
 STATUSES: tuple[Status, ...] = get_args(Status)
+RESULTS = ("done", "diverged")
 
 SCHEMA = pa.schema(
     [
@@ -133,16 +135,25 @@ class Record:
         rows = [about | asdict(m) for m in self.measurements] or [about]
         return pa.Table.from_pylist(rows, SCHEMA)
 
-    def write(self, results: Path) -> Path:
-        """Write this record into a results folder, whole or not at all; returns the file."""
-        if self.status not in ("done", "diverged"):
+    def write(self, results: Path, store: Store | None = None) -> Path:
+        """Write this record into a results folder, whole or not at all; returns the file.
+
+        store: beside the folder. A result goes there first, so that what counts here is there; a failure may stay here alone.
+        """
+        lost = self.status not in RESULTS
+        if lost:
             path = results / "failures" / f"{self.trial.id}-{self.attempt}.parquet"
         elif self.evaluation:
             path = evaluation_path(self.evaluation.of(self.trial), results)
         else:
             path = path_of(self.trial.id, results)
         with atomic(path) as sink:
-            pq.write_table(self.table(), sink)
+            pq.write_table(self.table(), content := pa.BufferOutputStream())
+            if store and not lost:
+                store.put(path, content.getvalue())
+            sink.write(content.getvalue())
+        if store and lost:
+            store.put(path)
         return path
 
 
@@ -169,6 +180,11 @@ def is_done(cell: Cell, results: Path) -> bool:
 def evaluations_of(trial_id: str, results: Path) -> list[Path]:
     """The records of what a trial's model was asked besides."""
     return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
+
+
+def weights_sha256(trial_id: str, results: Path) -> str:
+    """The SHA-256 that a trial's final weights have to have by its record, or nothing where it kept none."""
+    return str(read([path_of(trial_id, results)], ["weights_sha256"])["weights_sha256"][0].as_py())
 
 
 def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Table:

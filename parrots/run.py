@@ -1,11 +1,12 @@
 """Run trials with torch alone: no Ray, no MLflow. How a cell runs on a bare GPU box, under torchrun or under Slurm.
 
     python -m parrots.run cells.jsonl --out results [--stack auto]
-    torchrun --nproc-per-node 2 -m parrots.run cells.jsonl --out results
+    torchrun --nproc-per-node 2 --max-restarts 3 -m parrots.run cells.jsonl --out results [--store s3://bucket/results]
 
 A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`parrots plan SWEEP --jsonl` prints them). One
 whose records are there already is passed over, so an interrupted call goes on where it stopped. --stack trains cells side by
-side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another.
+side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another. --store is
+for machines that share no results folder: what is in the store is not run again, and a cell goes on from its checkpoint there.
 """
 
 import argparse
@@ -22,16 +23,21 @@ import torch
 import torch.distributed as dist
 from pydantic import ValidationError
 
-from parrots.execution import endeavour, side_by_side
+from parrots.execution import about, catch_up, endeavour, side_by_side
 from parrots.failures import hardware
 from parrots.frozen import one_line
-from parrots.models.moe import AUTO, BACKENDS, PARTICULAR
-from parrots.placement import Placement, Progress
+from parrots.meeting import Apart, form
+from parrots.models.moe import BACKENDS, PARTICULAR
+from parrots.placement import AUTO, EAGER, Placement, Progress
 from parrots.record import Record, is_done
 from parrots.spec import Cell, Trial
+from parrots.store import Store, checked
+from parrots.thresholds import USUAL, Thresholds
 from parrots.training.checkpoint import Stopped
 from parrots.training.parallel import sum_over_workers
 from parrots.training.stacked import groups
+
+BOUNDS = Thresholds.model_fields
 
 
 class Interrupt:
@@ -81,11 +87,11 @@ def check(cells: list[Cell], place: Placement) -> None:
         torch.empty(0, device=place.device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {place.device}: {str(error).splitlines()[0]}") from error
-    if place.compile:
+    if place.compile not in (AUTO, EAGER):
         from torch._inductor import list_mode_options  # two seconds
 
         if place.compile not in (modes := list_mode_options()):
-            raise ValueError(f"--compile {place.compile}: one of {', '.join(modes)}")
+            raise ValueError(f"--compile {place.compile}: one of {', '.join((AUTO, EAGER, *modes))}")
     if place.backend in PARTICULAR:
         check_backend([cell.trial for cell in cells], place)
     for trial in (cell.trial for cell in cells):
@@ -117,7 +123,7 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
     # groups of all, done ones too: after an interruption they are those that left the checkpoints
-    for group in groups([cell.trial for cell in cells], place):
+    for group in sorted(groups([cell.trial for cell in cells], place), key=lambda group: failed_before(cells, group, results)):
         left, beside = [cells[i] for i in group if i in todo], dict[str, Record]()
         if not left:
             continue
@@ -136,6 +142,11 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
             failed += bool(record and record.status in ("oom", "failed"))
             say(f"\r{label} {outcome(record)}", flush=True)
     return failed
+
+
+def failed_before(cells: list[Cell], group: list[int], results: Path) -> int:
+    """Attempts of a group's cells that came to nothing: those go last, lest one that ends the workers stop the others."""
+    return sum(about(cells[i].trial, results, "")["attempt"] - 1 for i in group)
 
 
 def asked_to_stop(place: Placement) -> bool:
@@ -172,6 +183,14 @@ def how_many(text: str) -> int | None:
     return None if text == AUTO else positive(text)
 
 
+def bounds(said: list[str]) -> Thresholds:
+    """Those of the alarms, some of which may be said. ValueError in a line."""
+    try:
+        return USUAL.but(said)
+    except ValueError as error:
+        raise ValueError(f"--alarm {error}") from error
+
+
 def positive(text: str) -> int:
     """An integer above 0, or a ValueError."""
     if (value := int(text)) < 1:
@@ -179,8 +198,8 @@ def positive(text: str) -> int:
     return value
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
+def options() -> argparse.ArgumentParser:
+    """What the command line takes."""
     about, _, usage = (__doc__ or "").partition("\n\n")
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m parrots.run", description=about, epilog=usage, formatter_class=shape)
@@ -190,16 +209,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--backend", default=AUTO, choices=[AUTO, *BACKENDS], help="how experts are computed")
     parser.add_argument("--micro-batch", type=positive, help="examples a worker takes at once (default: all of its own)")
     parser.add_argument("--recompute", action="store_true", help="compute activations again instead of keeping them")
-    parser.add_argument("--compile", default="", metavar="MODE", help="torch.compile mode, as default or reduce-overhead")
+    parser.add_argument("--compile", default=AUTO, metavar="MODE", help="auto, eager, or a torch.compile mode")
     parser.add_argument("--stack", type=how_many, default=1, metavar="K", help="cells to train side by side at most, or auto")
     parser.add_argument("--begin-for", type=positive, default=math.inf, metavar="S", help="seconds after which no cell begins")
     parser.add_argument("--checkpoint-every", type=float, default=60, metavar="S", help="seconds of training between two")
+    parser.add_argument("--alarm", action="append", default=[], metavar="NAME=VALUE", help=f"of {', '.join(BOUNDS)}")
     parser.add_argument("--keep", default="weights", choices=["weights", "none"], help="what stays beside the record")
+    parser.add_argument("--store", metavar="URI", help="s3://BUCKET/FOLDER or gs://..., where what outlives this machine goes")
     parser.add_argument("--sweep", default="", help="name to write into the records")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 if a cell failed, 2 for bad input."""
+    args = options().parse_args(argv)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
-        dist.init_process_group("nccl" if args.device == "cuda" else "gloo")
+        form("nccl" if args.device == "cuda" else "gloo")
         if args.device == "cuda":
             args.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(args.device)
@@ -209,14 +235,24 @@ def main(argv: list[str] | None = None) -> int:
     place = Placement(args.out / "data", kept, args.device, rank, world, args.backend, **how, stop=Interrupt())
     place = replace(place.lasting(args.out), checkpoint_s=args.checkpoint_every)
     try:
+        place = replace(place, alarms=bounds(args.alarm))
         cells = read_cells(args.cells)
         check(cells, place)
         (args.out / "records").mkdir(parents=True, exist_ok=True)
+        if args.store:
+            store = Store(checked(args.store), args.out)
+            store.check()
+            catch_up(cells, args.out, store)
+            place = replace(place, store=store)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
         return 1 if run_cells(cells, args.out, place, args.sweep, args.begin_for) else 0
+    except Apart as error:
+        print(f"error: {error}; the same command goes on from here (torchrun --max-restarts N does so itself)", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)  # what others may be inside of is not ended in an orderly way
     except (KeyboardInterrupt, Stopped):
         print("\nstopped; finished records and checkpoints stay, the same command goes on from here", file=sys.stderr)
         return 130

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from parrots.frozen import Frozen, canonical
-from parrots.models.config import Counts, Model, check_input, count_active, count_total, flops_per_token
+from parrots.models.config import Counts, Model, MoE, check_input, count_active, count_total, flops_per_token
 from parrots.tasks import task_from
 from parrots.tasks.task import Split, Task
 
@@ -45,6 +45,9 @@ class Training(Frozen):
     """Weight of the load-balancing loss, averaged over layers; nothing to a dense model."""
     balance_group: Annotated[int, Field(ge=1)] | None = None
     """Examples over which load is balanced; by default the whole batch."""
+    balance_by: Literal["this_step", "step_before"] = "this_step"
+    """Whose rows for each expert the load-balancing loss goes by. Those of the step before need no pass that counts, where the
+    batch comes in micro-batches, and the first step then balances nothing."""
     z_loss: NotNegative = 0.0
     """Weight of the router's z-loss, averaged over layers."""
 
@@ -52,6 +55,8 @@ class Training(Frozen):
     def _check(self) -> Self:
         if self.batch_size % (self.balance_group or 1):
             raise ValueError(f"balance_group={self.balance_group}: must divide batch_size={self.batch_size}")
+        if self.balance_group and self.balance_by == "step_before":
+            raise ValueError(f"balance_by='step_before': is of whole batches; leave balance_group={self.balance_group} out")
         return self
 
     @property
@@ -83,6 +88,20 @@ class Trial(Frozen):
     def name(self) -> str:
         """For people, as in `d32-E8k2-lr1e-2-s0`; two trials may share one."""
         return f"{self.model.name}-lr{short(self.training.lr)}-s{self.seed}"
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load-balancing loss has anything to do: elsewhere load is even by construction, or cannot be moved."""
+        ffn = self.model.ffn
+        return isinstance(ffn, MoE) and ffn.router == "top_k" and self.training.load_balance > 0
+
+    def counts_first(self, micro: int, share: int) -> bool:
+        """Whether a worker passes over its `share` of a batch to count rows, before it learns from `micro` examples at a time.
+
+        It does where a balancing group reaches over micro-batches.
+        """
+        here = self.is_balanced and self.training.balance_by == "this_step"
+        return here and micro < share and (micro % self.training.group_size > 0 or share % self.training.group_size > 0)
 
     @property
     def total(self) -> Counts:

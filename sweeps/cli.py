@@ -17,7 +17,7 @@ from rich.table import Table
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, processor, versions
 from sweeps import ledger
-from sweeps.course import interrupt, run_found
+from sweeps.course import fetched, interrupt, readable, run_found
 from sweeps.guard import LOOPBACK, free, lock, unlocked, writable
 from sweeps.how import How, how_options
 from sweeps.narrow import Narrowing
@@ -33,6 +33,7 @@ from sweeps.verbs.doctor import doctor
 from sweeps.verbs.export import export
 from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
+from sweeps.verbs.imported import import_model
 from sweeps.verbs.ingest import ingest
 from sweeps.verbs.mlflow import SAFE, mlflow, server
 from sweeps.verbs.options import again, narrowing_options, notify_option, results_option, scale_option, sweep_argument
@@ -103,16 +104,16 @@ def run(
     command: str,
 ) -> int:
     """Run the cells of SWEEP that have no record yet, mirror them to MLflow and write the report."""
-    from parrots.record import path_of, read
-
     signal.signal(signal.SIGTERM, interrupt)
     found = narrowing.of(find(sweep, scale))
     tell = Teller(found.name, notify)
-    done = ledger.read(results).done
-    read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
+    readable(found, results)
     writable(results)
-    found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing)})
+    found = found.model_copy(update={"command": command or again(sweep, scale, results, narrowing, store=how.store)})
     with lock(results):
+        if how.store:
+            fetched(how, results)
+            readable(found, results)
         return run_found(found, results, how, tell=tell)
 
 
@@ -179,6 +180,7 @@ cli.add_command(fit)
 cli.add_command(compare)
 cli.add_command(claims)
 cli.add_command(export)
+cli.add_command(import_model)
 cli.add_command(report)
 for verb in (run, status, logs, retry, stop, report, doctor):
     cluster_option(verb)

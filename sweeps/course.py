@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from parrots.record import path_of, read
 from parrots.spec import Cell
 from sweeps import index, ledger, run_manifest
 from sweeps.devices import slots_here
@@ -21,15 +22,21 @@ from sweeps.watch import Watch
 
 
 def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | None = None, tell: Teller | None = None) -> int:
-    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run."""
+    """Run what is missing of a sweep into results that are ours; returns the exit code. only: ids of the trials to run.
+
+    With a store, what is there has been fetched.
+    """
     from sweeps.tracking import Mirror
 
+    store = how.stored(results)
     before, began, tell = ledger.read(results), datetime.now(UTC), tell or Teller(found.name)
     slots = how.slots or slots_here()
     made = plan_of(found, results, slots)
     missing = longest_first([cell for cell in before.missing(made.cells) if only is None or cell.trial.id in only], made)
-    found.manifest(results)
-    out.print(f"{found.name}: {found.title}\n{summary(made)}")
+    manifest = found.manifest(results)
+    if store:
+        store.put(manifest)
+    out.print("\n".join(filter(None, (f"{found.name}: {found.title}", found.note, summary(made)))))
     with Mirror(results) as mirror:
         for cell in made.cells:
             mirror.add(cell.trial.id, found.name)
@@ -58,7 +65,9 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
                 tell.stopped(str(asked), Counter(ledger.read(results).state(cell) for cell in found.asked(results)))
                 raise
             finally:
-                run_manifest.write(found, missing, results, began)
+                told = run_manifest.write(found, missing, results, began)
+                if store:
+                    store.put(told)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)
@@ -74,10 +83,24 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
     return 1 if after.missing(cells) else 0
 
 
+def fetched(how: How, results: Path) -> None:
+    """Have what a store holds here, and there what is here. ValueError, before anything runs, for one that cannot be used."""
+    if store := how.stored(results):
+        store.check()
+        store.exchange()
+
+
+def readable(found: Sweep, results: Path) -> None:
+    """ValueError for a record of this sweep that cannot be read."""
+    done = ledger.read(results).done
+    read(path_of(cell.trial.id, results) for cell in found.asked(results) if cell.trial.id in done)
+
+
 def described(found: Sweep, verdicts: Mapping[str, str]) -> str:
-    """A sweep in Markdown: its title, and each claim with its verdict and how that is reached."""
+    """A sweep in Markdown: its title and note, and each claim with its verdict and how that is reached."""
     claims = (f"- **{one.statement}**\n  {verdicts.get(one.name, '')}\n  {one.test}" for one in found.claims)
-    return "\n".join([found.title, "", *claims, "", f"`{found.command}`"])
+    note = ["", f"**{found.note}**"] * bool(found.note)
+    return "\n".join([found.title, *note, "", *claims, "", f"`{found.command}`"])
 
 
 def interrupt(*_: object) -> None:

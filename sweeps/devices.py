@@ -29,6 +29,8 @@ class Device:
     """Bytes that one worker may use."""
     peak: dict[str, float]
     """FLOP/s by precision; nothing where it is not known."""
+    bandwidth: float = 0.0
+    """Bytes a second of its memory, known where the peak is."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def known() -> dict[str, Device]:
 
 
 def _gpu(label: str, one: dict[str, Any]) -> Device:
-    return Device(label, one["name"], "cuda", one["memory_gib"] * 2**30, one["peak"])
+    return Device(label, one["name"], "cuda", one["memory_gib"] * 2**30, one["peak"], one["bandwidth"])
 
 
 def find(label: str | None, memory: str | None = None) -> Device:

@@ -17,6 +17,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from parrots.keys import folder as keys_folder
+from parrots.store import Store
 from sweeps import token
 from sweeps.guard import LOOPBACK
 
@@ -40,12 +41,14 @@ class Check:
     remedy: str = ""
 
 
-def checks(results: Path) -> Iterator[Check]:
+def checks(results: Path, store: str | None = None) -> Iterator[Check]:
     """Everything but other nodes, in the order in which it would stop a run."""
     yield from packages()
     yield from devices()
     yield from backends()
     yield from storage(results)
+    if store:
+        yield usable(Store(store, results))
     yield from secrets()
     yield from ports()
     yield from limits()
@@ -160,6 +163,16 @@ def writes(folder: Path, what: str) -> Check:
     if abs(skew_s) > SKEW_S:
         return Check(what, f"{folder}: its clock is {skew_s:+.0f} s from this one", "fails", "synchronise both (chrony, ntpd)")
     return Check(what, f"{folder} can be written")
+
+
+def usable(store: Store) -> Check:
+    """Whether a store can be written to, read and deleted from."""
+    try:
+        store.check()
+    except ValueError as error:
+        remedy = "the address, the bucket, or what this machine's role may do there"
+        return Check("store", str(error).removeprefix("store "), "fails", remedy)
+    return Check("store", f"{store.uri} can be written, read and deleted from")
 
 
 def room(folder: Path, what: str, full: float = 1.0) -> Check:

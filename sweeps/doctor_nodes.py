@@ -1,5 +1,6 @@
 """What a run needs of the nodes of a Ray cluster, each asked on the node itself."""
 
+import os
 import socket
 import sys
 import tempfile
@@ -9,11 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
 
 
-def nodes(address: str, results: Path) -> Iterator[Check]:
-    """Every node of a Ray cluster: versions as here, results shared and writable, clocks together. `local` starts one here."""
+def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Check]:
+    """Every node of a Ray cluster: versions as here, results writable, clocks together. `local` starts one here.
+
+    Results have to be shared, or the store to be open to each.
+    """
+    if address == "local":
+        os.environ |= token.of_its_own()
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -45,7 +52,7 @@ def nodes(address: str, results: Path) -> Iterator[Check]:
                 where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 began = time.time()
                 try:
-                    said = ray.get(ask.options(scheduling_strategy=where).remote(str(above), seen), timeout=120)
+                    said = ray.get(ask.options(scheduling_strategy=where).remote(str(above), seen, store), timeout=120)
                 except (ray.exceptions.RayError, TimeoutError) as error:
                     why = str(error).strip().splitlines()[-1][:200]
                     yield Check(name, f"cannot run our code ({why})", "fails", "install this project and constraints.txt on it")
@@ -77,8 +84,11 @@ def mark(folder: Path) -> Iterator[str]:
         yield ""
 
 
-def _look(above: str, seen: str) -> dict[str, Any]:
-    """On a node, by itself: versions, GPUs, its clock, its disk, why results cannot be written, whether they are shared."""
+def _look(above: str, seen: str, store: str | None) -> dict[str, Any]:
+    """On a node, by itself: versions, GPUs, its clock, its disk, why results cannot be written, whether they are shared.
+
+    With a store: why it cannot be used, or that nothing else needs to be shared.
+    """
     import pathlib
     import platform
     import shutil
@@ -87,11 +97,19 @@ def _look(above: str, seen: str) -> dict[str, Any]:
 
     import torch
 
+    from parrots.store import Store
+
     try:
         with tempfile.TemporaryFile(dir=above):
             wrong = ""
     except OSError as error:
         wrong = error.strerror or str(error)
+    closed = ""
+    if store:
+        try:
+            Store(store, pathlib.Path(above)).check()
+        except ValueError as error:
+            closed = str(error)
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
         "torch": torch.__version__,
@@ -99,7 +117,8 @@ def _look(above: str, seen: str) -> dict[str, Any]:
         "time": time.time(),
         "wrong": wrong,
         "at": above,
-        "shared": not seen or pathlib.Path(seen).exists(),
+        "shared": bool(store) or not seen or pathlib.Path(seen).exists(),
+        "closed": closed,
         "free": shutil.disk_usage(tempfile.gettempdir()).free,
     }
 
@@ -119,6 +138,8 @@ def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Itera
     elif not said["shared"]:
         remedy = "mount the same storage there, or name it with --results"
         yield Check(name, f"{said['at']} is another folder there than here", "fails", remedy)
+    if said["closed"]:
+        yield Check(name, said["closed"], "fails", "give its role the rights of the others (docs/CLUSTER.md)")
     if said["free"] < SCARCE:
         yield Check(name, f"{said['free'] / GIB:.1f} GiB free for Ray's files", "fails", "free some, or give it a larger disk")
     if abs(skew_s) > SKEW_S + within:

@@ -1,6 +1,7 @@
 """What a run does about Tune's events: it tells them on, writes records for processes that died, and ends when it is asked."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
@@ -9,10 +10,11 @@ from typing import Any
 
 from ray import tune
 
-from parrots.execution import about, write_failure
+from parrots.execution import about, catch_up, write_failure
 from parrots.failures import classify, failure, hardware
 from parrots.placement import Placement
 from parrots.record import Record
+from parrots.spec import Cell
 from sweeps import stopping
 from sweeps.how import How
 from sweeps.watch import Watch
@@ -27,7 +29,7 @@ class Ending(tune.Stopper):
 
     def __init__(self, watch: Watch, results: Path, how: How):
         self.watch, self.results, self.how = watch, results, how
-        self.asked = stopping.Asked(results)
+        self.asked, self.store, self.told = stopping.Asked(results), how.stored(results), False
         self.underway: set[str] | None = None
         self.until = inf
 
@@ -43,6 +45,10 @@ class Ending(tune.Stopper):
             stopping.request(self.results, f"{spent:.3g} device-hours are spent")
         if not self.asked():
             return False
+        if self.store and not self.told:  # workers on other machines look there
+            with suppress(OSError):
+                self.store.put(stopping.path_of(self.results), patience_s=0)
+                self.told = True
         running = set(self.watch.share)
         if self.underway is None:
             self.underway, self.until = running, time.monotonic() + GRACE_S
@@ -64,6 +70,7 @@ class Watching(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         trial_id = trial.config["trial_id"]
         if "status" in result:
+            self._fetched(trial)
             if "score" in result:
                 trial.config["score"] = result["score"]  # of results, `tune list-trials` shows none but its own names
             self.watch.ended(trial_id, result["status"], result.get("train_seconds", 0.0), result.get("failure", ""))
@@ -75,12 +82,12 @@ class Watching(tune.Callback):
         """A cell that ends without having said so was ended by the rule."""
         at, given, watch = trial.last_result or {}, self.given, self.watch
         if given.early_stop and "percent" in at and "status" not in at and not stopping.path_of(given.results).exists():
-            cell = given.cell(trial.config["trial_id"])
+            cell = self._fetched(trial)
             reason = f"ended early by {given.early_stop} at step {at['step']} of {at['steps']}, loss {at['loss']:.4g}"
             here = hardware(device())
             record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
-            told = about(cell.trial, given.results, given.sweep)
-            write_failure(replace(record, **told, early_stop=given.early_stop), given.results)
+            told = about(cell.trial, given.results, given.sweep, given.early_stop)
+            write_failure(replace(record, **told), given.results, given.store)
             watch.ended(cell.trial.id, "ended early")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -91,11 +98,18 @@ class Watching(tune.Callback):
         self.watch.ended(trial.config["trial_id"], record.status, failure=record.failure)
 
     def _lost(self, trial: Any) -> Record:
-        given, cell = self.given, self.given.cell(trial.config["trial_id"])
+        given, cell = self.given, self._fetched(trial)
         told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
         error = RuntimeError(f"its process ended, {told.splitlines()[-1]}")
         kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
         record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
-        told_of = about(cell.trial, given.results, given.sweep)
-        write_failure(replace(record, **told_of, early_stop=given.early_stop), given.results)
+        told_of = about(cell.trial, given.results, given.sweep, given.early_stop)
+        write_failure(replace(record, **told_of), given.results, given.store)
         return record
+
+    def _fetched(self, trial: Any) -> Cell:
+        """Its cell, with what another machine left of it here; from a store that is away it comes at the end of the lane."""
+        cell = self.given.cell(trial.config["trial_id"])
+        with suppress(OSError):
+            catch_up([cell], self.given.results, self.given.store)
+        return cell

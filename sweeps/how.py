@@ -4,10 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import click
 
+from parrots.store import Store, checked
+from parrots.thresholds import USUAL, Thresholds
 from sweeps import devices
 from sweeps.lanes import joined
 
@@ -32,10 +35,18 @@ class How:
     """US dollars after which it ends likewise."""
     price: str | None = None
     """Of a device-hour, or the file of a table; None: sweeps/prices.json."""
+    alarms: tuple[str, ...] = ()
+    """NAME=VALUE of thresholds that go before the sweep's own."""
+    store: str | None = None
+    """Where what outlives a machine goes, if machines share no results folder."""
 
     def hours(self, device: devices.Device) -> float:
         """The device-hours that it may take. ValueError where money is the limit and no price of the device is known."""
         return min(self.max_device_hours, inf if self.max_cost == inf else hours_for(self.max_cost, self.price, device))
+
+    def stored(self, results: Path) -> Store | None:
+        """The store beside these results, if there is one."""
+        return Store(self.store, results) if self.store else None
 
 
 class Stack(click.ParamType):
@@ -50,7 +61,29 @@ class Stack(click.ParamType):
         return click.IntRange(min=1).convert(value, param, ctx)
 
 
+def bounds(_: click.Context, option: click.Parameter, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Thresholds that may be: refused before anything runs."""
+    try:
+        USUAL.but(said)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return said
+
+
+def address(_: click.Context, __: click.Parameter, uri: str | None) -> str | None:
+    """The address of a store, or None. ValueError if it is none."""
+    return checked(uri) if uri else None
+
+
+store_option = click.option(
+    "--store",
+    metavar="URI",
+    envvar="PARROTS_STORE",
+    callback=address,
+    help="s3://BUCKET/FOLDER or gs://..., where machines that share no folder keep results; also $PARROTS_STORE.",
+)
 OPTIONS = (
+    store_option,
     click.option(
         "--slots", type=click.IntRange(min=1), help="Cores that cells may take, or GPUs where there are some.  [default: all]"
     ),
@@ -85,6 +118,14 @@ OPTIONS = (
         metavar="USD",
         help="The same, as money.  [default: no limit]",
     ),
+    click.option(
+        "--alarm",
+        "alarms",
+        multiple=True,
+        callback=bounds,
+        metavar="NAME=VALUE",
+        help=f"When a training looks wrong: {', '.join(f'{k}={v.default:g}' for k, v in Thresholds.model_fields.items())}.",
+    ),
     click.option("--price", metavar="USD|FILE", help="Of a device-hour, or a table.  [default: sweeps/prices.json]"),
 )
 
@@ -110,9 +151,11 @@ def how_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         max_device_hours: float,
         max_cost: float,
         price: str | None,
+        alarms: tuple[str, ...],
+        store: str | None,
         **more: Any,
     ) -> Any:
-        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price)
+        how = How(checkpoint_s, stack, early_stop or "", max_device_hours, slots, elastic, max_cost, price, alarms, store)
         if not joined():  # of a cluster's devices, the run asks when it has joined it
             how.hours(devices.here())
         return verb(*args, how=how, **more)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from parrots.frozen import canonical_json, one_line
-from parrots.record import SCHEMA, STATUSES
+from parrots.record import RESULTS, SCHEMA, STATUSES
 from parrots.spec import Evaluation, Trial
 
 FOLDERS = ("records", "evaluations", "failures")
@@ -157,11 +157,12 @@ def _check_about(about: dict[str, Any], trial: Trial, evaluation: Evaluation | N
         _require(share == 1, f"tokens={about['tokens']:,}: a trial that is done read {trial.tokens:,}")
     _require(about["started"] <= datetime.now(UTC) + timedelta(days=1), f"started={about['started']}: has not come yet")
     _require(evaluation is None or about["status"] == "done", "an evaluation of a trial that is not done")
+    _require(about["status"] != "stopped" or bool(about["early_stop"]), "status 'stopped' without the rule that ended it")
 
 
 def _check_measured(rows: list[dict[str, Any]], about: dict[str, Any], metrics: tuple[str, ...], trial: Trial) -> None:
     measured = [row for row in rows if row["metric"] is not None]
-    if about["status"] in ("oom", "failed"):
+    if about["status"] not in RESULTS:
         _require(not measured, f"status {about['status']!r} with scores")
         _require(bool(about["reason"]), f"status {about['status']!r} without a reason")
         return
@@ -183,6 +184,6 @@ def _check_measured(rows: list[dict[str, Any]], about: dict[str, Any], metrics: 
 
 
 def _place(about: dict[str, Any], trial: Trial, evaluation: Evaluation | None) -> tuple[str, str]:
-    if about["status"] in ("oom", "failed"):
+    if about["status"] not in RESULTS:
         return "failures", f"{trial.id}-{about['attempt']}.parquet"
     return ("evaluations", f"{evaluation.of(trial)}.parquet") if evaluation else ("records", f"{trial.id}.parquet")

@@ -13,7 +13,7 @@ from typing import Any
 FORMAT = 1
 LARGEST = 2**30
 """Bytes; a manifest of a hundred thousand cells has a fifteenth of it."""
-ABOUT = ("format", "hash", "name", "title", "scale", "command", "keep", "claims", "search", "cells")
+ABOUT = ("format", "hash", "name", "title", "scale", "command", "keep", "alarms", "claims", "search", "cells")
 """The order in which it is read."""
 
 

@@ -45,9 +45,8 @@ class Narrowing:
             cells, search = cells[: self.max_trials], None
         part = sweep.model_copy(update={"cells": tuple(cells), "search": search})
         metrics = part.metrics()
-        return part.model_copy(
-            update={"claims": tuple(one for one in sweep.claims if one.measured in metrics.get(one.task, ()))}
-        )
+        left = (one for one in sweep.claims if one.measured in metrics.get(one.task, ()) and part.lacks(one) is None)
+        return part.model_copy(update={"claims": tuple(left)})
 
     def words(self) -> Iterator[str]:
         """The options again, for a command line."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parrots.spec import Trial
-from sweeps import calibration, ledger
-from sweeps.devices import here
+from sweeps import calibration, ledger, room
+from sweeps.devices import Device, here
 from sweeps.lanes import lane_of
 from sweeps.ledger import Ledger
 from sweeps.search import Capacity, Reached, reached_in
@@ -68,21 +68,33 @@ class Plan:
         return START_S + (sum(map(self.work, left)) + self.search_s) / self.slots if left else 0.0
 
 
-def plan(cells: Sequence[Cell], books: Ledger, slots: int, timer: Timer, search_s: float = 0.0, scale: str = "") -> Plan:
-    """Each cell's expected time and state; the scale tells which cells are worker groups."""
+def plan(
+    cells: Sequence[Cell],
+    books: Ledger,
+    slots: int,
+    timer: Timer,
+    search_s: float = 0.0,
+    scale: str = "",
+    device: Device | None = None,
+) -> Plan:
+    """Each cell's expected time and state; the scale tells which cells are worker groups.
+
+    device: whose memory says what goes at once, and so whether micro-batches are counted first; by default this machine's.
+    """
+    device = device or here()
     expected = {}
     for cell in cells:
         alone = timer(cell.trial)
-        alone = math.nan if alone is None else CELL_START_S + alone
+        alone = math.nan if alone is None else CELL_START_S + alone * (1 + room.counting(cell, device))
         expected[cell.trial.id] = GROUP_START_S * (lane_of(cell, scale) == "group") + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)
 
 
-def plan_of(found: Sweep, results: Path, slots: int, timer: Timer | None = None) -> Plan:
-    """The plan of a sweep beside what a results folder holds; on this machine unless a timer is given."""
+def plan_of(found: Sweep, results: Path, slots: int, timer: Timer | None = None, device: Device | None = None) -> Plan:
+    """The plan of a sweep beside what a results folder holds; on this machine unless a timer and a device are given."""
     search, timer = found.search, timer or timer_here(results)
     more = search_s(search, reached_in(results, search), timer) if search else 0.0
-    return plan(found.asked(results), ledger.read(results), slots, timer, more, found.scale)
+    return plan(found.asked(results), ledger.read(results), slots, timer, more, found.scale, device)
 
 
 def search_s(search: Capacity, reached: Reached, timer: Timer) -> float:

@@ -38,6 +38,20 @@ def fits(found: Memory, device: Device) -> bool:
     return found.peak <= HEADROOM * device.memory
 
 
+def counting(cell: Cell, device: Device) -> float:
+    """By what share of a step's time it takes longer where micro-batches have to be counted before anything is learned from
+    them: a forward pass without the head, at the rate of the others. 0 where the worker's share fits, or counts are not needed.
+    """
+    trial, step = cell.trial, step_of(cell, device)
+    for micro in _halves(step.examples):
+        if micro == 1 or fits(memory(trial.model, replace(step, examples=micro, accumulate=micro < step.examples)), device):
+            break
+    if not trial.counts_first(micro, step.examples):
+        return 0.0
+    head = 2 * step.vocab_size * trial.model.d_model
+    return 1 / 3 - head * trial.tokens / trial.flops
+
+
 def remedy(cell: Cell, device: Device) -> str:
     """What makes a cell fit that does not: the cheapest of smaller micro-batches, recomputing, more workers."""
     model, step = cell.trial.model, step_of(cell, device)

@@ -6,7 +6,6 @@ What a cell leaves is its record, written by the worker that made it; Tune's own
 """
 
 import os
-import secrets
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,8 @@ from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
+
+from sweeps import token
 
 # Ray reads these once, as it is imported
 os.environ |= {
@@ -26,8 +27,8 @@ os.environ |= {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_prestart_worker_first_driver": "0",  # processes that wait for tasks, which there are none of
 }
-if "RAY_ADDRESS" not in os.environ:  # our own Ray, which answers on every network: only to those who have this token
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+if "RAY_ADDRESS" not in os.environ:
+    os.environ |= token.of_its_own()
 
 import ray
 from ray import tune
@@ -38,8 +39,9 @@ from parrots.failures import BUDGET
 from parrots.placement import Placement
 from parrots.provenance import cores
 from parrots.spec import Cell, Trial
+from parrots.store import READ
 from parrots.training.stacked import groups, shape, worthwhile
-from sweeps import devices, stopping, token
+from sweeps import devices, stopping
 from sweeps.events import Ending, Watching
 from sweeps.how import How
 from sweeps.lanes import Lane, capacity, elastic, joined, lane_of, part, per_gpu, smallest, split
@@ -71,9 +73,11 @@ def run(
     """
     if how and how.early_stop and any(kind != "packed" for kind, _ in split(cells, sweep.scale)):
         raise ValueError("--early-stop: ends packed cells only; a group that is ended leaves its resources held")
+    if how and how.store and joined() and how.stack not in (None, 1):
+        raise ValueError(f"--stack {how.stack}: on a cluster with a store machines cannot wait for each other's stacks")
     folder = results / "tune"
     folder.mkdir(parents=True, exist_ok=True)
-    stopping.withdraw(results)
+    stopping.withdraw(results, how.stored(results) if how else None)
     with (folder / "ray.log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
         lanes(sweep, cells, results, watch, how or How(), following)
 
@@ -112,6 +116,8 @@ def lanes(sweep: Sweep, cells: Sequence[Cell], results: Path, watch: Watch, how:
         while cells:
             for kind, lane in split(cells, sweep.scale):
                 tuner(sweep, lane, kind, results, watch, how).fit()
+                if store := how.stored(results):
+                    store.fetch(*READ)
                 if watch.unfinished(lane):
                     asked = stopping.path_of(results)
                     raise KeyboardInterrupt(*filter(None, [asked.read_text() if asked.exists() else ""]))
@@ -171,8 +177,8 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
     for axis in next(iter(columns.values())):
         space[axis] = tune.sample_from(lambda spec, axis=axis: columns[spec.config["trial_id"]][axis])
     sizes = {cell.trial.id: elastic(cell) if how.elastic else cell.workers for cell in lane}
-    told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop)
-    given = Given(sweep.name, results.absolute(), sweep.keep, *told)
+    told = (workers, on_gpu, cells, stacks, parts, sizes, how.checkpoint_s, how.early_stop, sweep.alarms.but(how.alarms))
+    given = Given(sweep.name, results.absolute(), sweep.keep, *told, how.stored(results.absolute()))
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """A group's driver takes no slot, and only as many run as can have all of their workers: none waits for ever."""
@@ -191,7 +197,7 @@ def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: 
             trial_dirname_creator=lambda trial: trial.config["trial_id"],
         ),
         run_config=tune.RunConfig(
-            # a later round of a search takes longer than 1 s
+            # local with a store too: nothing is restored from it. A later round of a search takes longer than 1 s
             name=f"{sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}-{workers}{'g' * (workers == 1 and not packed)}",
             storage_path=str((results / "tune").absolute()),
             failure_config=tune.FailureConfig(max_failures=BUDGET["infrastructure"]),
@@ -222,11 +228,13 @@ def side_by_side(
 
     everyone: those that are done too, so that stacks are the same ones after an interruption, and go on from their checkpoints.
     The first of each stack that is to run trains it, and stands where its first cell stood; the others come last and find their
-    records. No stack is so large that a slot stays without one.
+    records. No stack is so large that a slot stays without one. None where cells may be ended early, and on a cluster with a
+    store, on whose machines the others could not wait for the first.
     """
     place = Placement(results, world=lane[0].workers, device=device())
     by_shape: dict[str, list[Trial]] = {}
-    for trial in () if how.early_stop else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
+    each_alone = how.early_stop or (how.store and joined())
+    for trial in () if each_alone else {cell.trial.id: cell.trial for cell in (*everyone, *lane)}.values():
         by_shape.setdefault(shape(trial), []).append(trial)
     under: dict[str, tuple[str, ...]] = {}
     for trials in by_shape.values():

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 
 from parrots import provenance
 from parrots.atomic import atomic
+from parrots.record import path_of, read
 from parrots.spec import Cell
 from sweeps.spec import Sweep
 
@@ -29,7 +31,8 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": provenance.commit(),
         "diff": diff(),
-        "hardware": provenance.processor(),
+        "driver": provenance.processor(),
+        "hardware": hardware([cell.trial.id for cell in cells], results),
         "python": sys.version.split()[0],
         "packages": dict(sorted({one.name: one.version for one in distributions()}.items())),
         "seeds": sorted({cell.trial.seed for cell in cells}),
@@ -40,6 +43,12 @@ def write(found: Sweep, cells: Sequence[Cell], results: Path, began: datetime) -
     with atomic(path) as sink:
         sink.write((json.dumps(said, indent=1) + "\n").encode())
     return path
+
+
+def hardware(trial_ids: Iterable[str], results: Path) -> dict[str, int]:
+    """What computed these trials, as their records have it, and how many of them: not where the run began, on a cluster."""
+    paths = (path for i in trial_ids if (path := path_of(i, results)).exists())
+    return dict(Counter(read([path], ["hardware"])["hardware"][0].as_py() for path in paths))
 
 
 def told(words: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import re
 import runpy
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from pkgutil import iter_modules
@@ -16,13 +17,14 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError, model_validator
 
-from analysis.claims import AnyClaim
+from analysis.claims import COLUMNS, AnyClaim, Claim
 from parrots.atomic import atomic
 from parrots.expressions import Expression
 from parrots.frozen import Frozen, canonical, one_line
 from parrots.spec import Cell, Evaluation, Trial
+from parrots.thresholds import USUAL, Thresholds
 from sweeps import index, manifest, paper
-from sweeps.fields import declared
+from sweeps.fields import declared, flat, has
 from sweeps.search import Capacity, reached_in
 
 Axes = Mapping[str, Sequence[Any]]
@@ -37,11 +39,15 @@ class Sweep(Frozen):
     """With title and scale filled in from the document: its file's name and the first line of its docstring."""
     title: str = ""
     scale: str = ""
+    note: str = ""
+    """What its numbers are not, for those who read them, such as `not the paper's batch`; plan, run and report say it."""
     command: str = ""
     """What ran it, for those who want to run it again."""
     claims: tuple[AnyClaim, ...] = ()
     keep: Literal["weights", "none"] = "weights"
     """What stays of a trial beside its record."""
+    alarms: Thresholds = USUAL
+    """From where on a training looks wrong; `parrots run --alarm` goes before."""
     cells: tuple[Cell, ...] = ()
     search: Capacity | None = None
     """Cells besides that depend on what others found."""
@@ -60,9 +66,31 @@ class Sweep(Frozen):
             if claim.measured not in (known := metrics[claim.task]):
                 there = ", ".join(known)
                 raise ValueError(f"claim {claim.name}: {claim.task} has no metric {claim.measured!r}; there are {there}")
+            if name := self.lacks(claim):
+                raise ValueError(
+                    f"claim {claim.name}: no cell of {claim.task} has a field {name!r}{self._nearest(name, claim)}"
+                )
         if self.keep == "none" and (asked := next((cell for cell in self.cells if cell.evaluations), None)):
             raise ValueError(f"keep='none': {asked.trial.name} has evaluations, which need its weights")
         return self
+
+    def about(self, claim: Claim) -> Iterator[Trial]:
+        """The trials of a claim's task."""
+        searched = self.search.arms if self.search else ()
+        return (trial for trial in (*(cell.trial for cell in self.cells), *searched) if trial.task.kind == claim.task)
+
+    def lacks(self, claim: Claim) -> str | None:
+        """The first field that a claim names and none of the trials has that it is about; None where there is none such."""
+
+        def there(name: str) -> bool:
+            return name in COLUMNS or any(has(trial.model_dump(), name) for trial in self.about(claim))
+
+        return next((name for name in claim.fields if not there(name)), None)
+
+    def _nearest(self, name: str, claim: Claim) -> str:
+        known = {field for trial in self.about(claim) for field in flat(trial.model_dump())}.union(COLUMNS)
+        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+        return f"; nearest are {', '.join(near)}" if near else ""
 
     def metrics(self) -> dict[str, tuple[str, ...]]:
         """What is measured of each task."""

@@ -1,10 +1,29 @@
-"""Ray's authentication token, made before Ray makes one: it writes its own so that everybody may read it (2.60: 0644)."""
+"""Ray's authentication token, made before Ray makes one: it writes its own so that everybody may read it (2.60: 0644).
+
+And what keeps a Ray of this machine alone to itself.
+"""
 
 import os
+import secrets
 import stat
+import sys
 from pathlib import Path
 
 from parrots import keys
+
+
+def of_its_own() -> dict[str, str]:
+    """The environment, before Ray is imported, of one that is started here and that no other machine is to join.
+
+    It obeys those who have the token of this moment, and its processes listen on the loopback address, as they do of
+    themselves on macOS and Windows, where firewalls ask. (127.0.0.1 as `_node_ip_address` Ray takes for the network's.)
+    """
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+    }
 
 
 def path() -> Path:

@@ -191,7 +191,7 @@ class Store:
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         path = self.results / "weights" / f"{about['trial_id']}.safetensors"
-        if not path.exists():
+        if not path.exists() and not about["weights_sha256"]:  # with a store they may be on another machine
             return None
         found = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
         if found:

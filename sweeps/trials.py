@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parrots.record import path_of, read
-from parrots.spec import Trial
+from pydantic import ValidationError
+
+from parrots.frozen import one_line
+from parrots.record import evaluations_of, path_of, read
+from parrots.spec import Evaluation, Trial
 from sweeps import ledger
 
 
@@ -39,6 +42,17 @@ def attempts(trial_id: str, results: Path) -> list[Attempt]:
     """Every record of a trial: those of failed attempts, oldest first, then that which it left."""
     paths = [*ledger.read(results).failures.get(trial_id, ()), path_of(trial_id, results)]
     return [attempt(path) for path in paths if path.exists()]
+
+
+def evaluations(trial_id: str, results: Path) -> list[Evaluation]:
+    """What a trial's model was asked besides. ValueError names a record whose evaluation is none of this version."""
+    found = []
+    for path in evaluations_of(trial_id, results):
+        try:
+            found.append(Evaluation.model_validate_json(attempt(path).about["evaluated"]))
+        except ValidationError as error:
+            raise ValueError(f"{path}: {one_line(error)}") from error
+    return found
 
 
 def attempt(path: Path) -> Attempt:

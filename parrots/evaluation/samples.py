@@ -9,6 +9,7 @@ import torch
 from parrots.evaluation.accuracy import answer
 from parrots.models.routers import Routing
 from parrots.placement import Placement
+from parrots.record import weights_sha256
 from parrots.spec import Trial
 from parrots.tasks.store import load
 from parrots.tasks.task import Split
@@ -35,12 +36,13 @@ class Sample(NamedTuple):
 
 @torch.no_grad()
 def answered(trial: Trial, results: Path, split: Split, at_most: int) -> list[Sample]:
-    """The first examples of a split, answered. ValueError if the trial's weights are not kept."""
+    """The first examples of a split, answered. ValueError if the trial's weights are not kept, or are not its record's."""
     kept = weights.path_of(trial.id, results / "weights")
     if not kept.exists():
         raise ValueError(f"no weights of {trial.id} in {results}; its sweep kept none, or it diverged")
     task, place = trial.task, Placement(results / "data")
-    model, examples = weights.load(trial, kept), load(task, split, results / "data").take(slice(at_most))
+    model = weights.load(trial, kept, weights_sha256(trial.id, results))
+    examples = load(task, split, results / "data").take(slice(at_most))
     vocabulary = task.vocabulary
     with precision(trial.training, place):
         out = model(torch.from_numpy(examples.inputs()))

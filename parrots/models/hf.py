@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -123,17 +124,28 @@ def tokenizer(vocabulary: Sequence[str]) -> Any:
 
 
 def load(folder: Path) -> Transformer:
-    """A model from a folder, ours or another's. ValueError names what a `Transformer` cannot be."""
-    config = json.loads((folder / "config.json").read_text())
+    """A model from a folder, ours or another's. ValueError names what a `Transformer` cannot be, and what is no such folder."""
+    about = folder / "config.json"
     try:
+        config = json.loads(about.read_bytes())
         model = declared(config)
+        transformer = Transformer(model, config["vocab_size"], config["max_position_embeddings"])
     except ValidationError as error:
-        raise ValueError(f"{folder / 'config.json'}: {one_line(error)}") from error
+        raise ValueError(f"{about}: {one_line(error)}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{about}: not JSON ({str(error).splitlines()[0]})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{about}: does not describe a model ({type(error).__name__}: {error})") from error
     weights: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        weights |= load_file(path)
-    transformer = Transformer(model, config["vocab_size"], config["max_position_embeddings"])
-    transformer.load_state_dict(from_hf({name: weight.float() for name, weight in weights.items()}, model))
+        try:
+            weights |= load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not safetensors ({error})") from error
+    try:
+        transformer.load_state_dict(from_hf({name: weight.float() for name, weight in weights.items()}, model))
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: {str(error).strip().splitlines()[-1].strip()}") from error
     return transformer
 
 

@@ -53,7 +53,7 @@ class Mixture(nn.Module):
         super().__init__()
         d, d_ff, n_experts = config.hidden_size, ffn["d_ff"], ffn["n_experts"]
         self.top_k, self.renormalize = ffn.get("top_k", 2), ffn.get("renormalize", True)
-        self.tokens = None  # set by each forward pass of a model with tables
+        self.tokens = None  # set at each forward pass where there are tables
         if ffn.get("router") == "hash":
             self.gate = None
             self.register_buffer("table", torch.zeros(config.vocab_size, self.top_k, dtype=torch.int64))
@@ -99,10 +99,12 @@ class ParrotsForCausalLM(MistralForCausalLM):
                     width = config.head_dim if qk_norm == "head" else heads * config.head_dim
                     setattr(layer.self_attn, name, NormedLinear(d, heads * config.head_dim, width, config.rms_norm_eps))
             layer.mlp = Mixture(config, ffn, gated) if ffn["kind"] == "moe" else Block(d, ffn["d_ff"], gated)
+        # of the layers' model and not of this one, whose forward some trainers leave out (trl's chunked loss)
+        self.model.register_forward_pre_hook(self.remember, with_kwargs=True)
         self.post_init()
 
-    def forward(self, input_ids=None, **kwargs):
+    def remember(self, _, args, kwargs):
+        """Give the token ids to mixtures that go by them."""
         for layer in self.model.layers:
             if isinstance(layer.mlp, Mixture) and layer.mlp.gate is None:
-                layer.mlp.tokens = input_ids
-        return super().forward(input_ids=input_ids, **kwargs)
+                layer.mlp.tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]

@@ -18,6 +18,7 @@ class Cycle(Task):
 
     kind: Literal["cycle"] = "cycle"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=8, le=64)]
     """Even. Of six there are 70 graphs, too few to hold some out."""

@@ -21,6 +21,7 @@ class Gaussian(Task):
 
     kind: Literal["gaussian"] = "gaussian"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "memory_bits")
     n_sequences: Annotated[int, Field(ge=1)]
     length: Annotated[int, Field(ge=1)] = 4

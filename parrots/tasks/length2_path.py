@@ -6,6 +6,7 @@ by heart: `<bos> edge* <sep> s t m`. In training a graph may be asked several qu
 another token as source, as target and as answer: told apart by position alone, they are learned several times later.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,7 +14,8 @@ from pydantic import Field, model_validator
 
 from parrots.tasks.task import SPLITS, Examples, Split, Task, of_one_length
 
-CHUNK = 16_384  # graphs made at once: bounds memory at about 100 MB for n = 32
+CHUNK = 16_384  # graphs drawn together: all their edges, then all their queries, then all their orders
+PLACES = 1 << 22  # n^2 a graph, of those that are worked on at once: some 100 MB, whatever n is
 
 
 class Length2Path(Task):
@@ -21,6 +23,7 @@ class Length2Path(Task):
 
     kind: Literal["length2_path"] = "length2_path"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=3, le=128)]
     out_degree: Annotated[int, Field(ge=1)] = 3
@@ -67,41 +70,67 @@ class Length2Path(Task):
 
     def make(self, split: Split) -> Examples:
         draw = np.random.default_rng([self.data_seed, SPLITS.index(split)])
-        queries = self.train_queries if split == "train" else 1
-        parts, left = [], self.n_examples(split)
-        while left > 0:
-            parts.append(self._draw(draw, CHUNK, queries)[:left])
-            if not len(parts[-1]):
+        queries, made = self.train_queries if split == "train" else 1, 0
+        tokens_NS = np.empty((self.n_examples(split), self._length(queries)), np.uint16)
+        while made < len(tokens_NS):
+            part = self._draw(draw, CHUNK, queries)[: len(tokens_NS) - made]
+            if not len(part):
                 raise ValueError(f"train_queries={queries}: of {CHUNK:,} graphs, none has so many pairs that one path joins")
-            left -= len(parts[-1])
-        return of_one_length(np.concatenate(parts), answer=self._length(1) - 1)
+            tokens_NS[made : made + len(part)] = part
+            made += len(part)
+        return of_one_length(tokens_NS, answer=self._length(1) - 1)
 
     def _draw(self, draw: np.random.Generator, N: int, queries: int) -> np.ndarray:
         """Up to N examples, (., S) tokens: graphs with fewer than `queries` pairs that one path joins are passed over."""
         n = self.n_vertices
-        keys_Nnn = draw.random((N, n, n), dtype=np.float32)
-        keys_Nnn[:, range(n), range(n)] = 2  # no edge from a vertex to itself
-        heads_Nno = np.argpartition(keys_Nnn, self.out_degree, axis=2)[:, :, : self.out_degree]
-        edge_Nnn = np.zeros((N, n, n), np.uint8)
-        np.put_along_axis(edge_Nnn, heads_Nno, 1, axis=2)
-        one_path_Nnn = np.matmul(edge_Nnn, edge_Nnn) == 1
+        heads_Nno, one_path_Nnn = np.empty((N, n, self.out_degree), np.uint8), np.empty((N, n, n), bool)
+        for some in self._some(N):
+            heads_Nno[some] = self._heads(draw, some.stop - some.start)
+            edge_Nnn = edges_to(heads_Nno[some], n)
+            one_path_Nnn[some] = np.matmul(edge_Nnn, edge_Nnn) == 1
         one_path_Nnn[:, range(n), range(n)] = False
         enough = one_path_Nnn.sum((1, 2)) >= queries
-        heads_Nno, edge_Nnn, one_path_Nnn = heads_Nno[enough], edge_Nnn[enough], one_path_Nnn[enough]
-        N = len(edge_Nnn)
-        if not N:
-            return np.empty((0, self._length(queries)), np.uint16)
+        heads_Nno, one_path_Nnn = heads_Nno[enough], one_path_Nnn[enough]
+        tokens_NS = np.empty((len(heads_Nno), self._length(queries)), np.uint16)
+        sep = 1 + n * self.out_degree
+        tokens_NS[:, 0], tokens_NS[:, sep] = n * n + 3 * n, n * n + 3 * n + 1
+        for some in self._some(len(heads_Nno)):
+            tokens_NS[some, sep + 1 :] = self._asked(draw, heads_Nno[some], one_path_Nnn[some], queries)
+        for some in self._some(len(heads_Nno)):
+            edges_NM = (np.arange(n)[:, None] * n + heads_Nno[some]).reshape(some.stop - some.start, -1)
+            tokens_NS[some, 1:sep] = draw.permuted(edges_NM, axis=1)
+        return tokens_NS
+
+    def _some(self, N: int) -> Iterator[slice]:
+        """N graphs in parts that are worked on at once; what is drawn does not depend on them."""
+        each = max(1, PLACES // self.n_vertices**2)
+        return (slice(at, min(at + each, N)) for at in range(0, N, each))
+
+    def _heads(self, draw: np.random.Generator, N: int) -> np.ndarray:
+        """(N, n, o) to which vertices each has its edges: any others."""
+        n = self.n_vertices
+        keys_Nnn = draw.random((N, n, n), dtype=np.float32)
+        keys_Nnn[:, range(n), range(n)] = 2  # no edge from a vertex to itself
+        return np.argpartition(keys_Nnn, self.out_degree, axis=2)[:, :, : self.out_degree]
+
+    def _asked(self, draw: np.random.Generator, heads_Nno: np.ndarray, one_path_Nnn: np.ndarray, queries: int) -> np.ndarray:
+        """(N, 3Q) tokens: of the pairs that one path joins any Q, each with the vertex in the middle."""
+        N, n, _ = heads_Nno.shape
         keys = np.where(one_path_Nnn.reshape(N, -1), draw.random((N, n * n), dtype=np.float32), 2)
         pairs_NQ = np.argsort(keys, axis=1)[:, :queries]
         s_NQ, t_NQ = pairs_NQ // n, pairs_NQ % n
-        rows = np.arange(N)[:, None]
+        edge_Nnn, rows = edges_to(heads_Nno, n), np.arange(N)[:, None]
         middle_NQ = (edge_Nnn[rows, s_NQ] & edge_Nnn.transpose(0, 2, 1)[rows, t_NQ]).argmax(2)
-        edges = draw.permuted((np.arange(n)[:, None] * n + heads_Nno).reshape(N, -1), axis=1)
-        asked = n * n + np.stack([s_NQ, n + t_NQ, 2 * n + middle_NQ], axis=2).reshape(N, -1)
-        bos, sep = (np.full((N, 1), n * n + 3 * n + i) for i in (0, 1))
-        return np.concatenate([bos, edges, sep, asked], axis=1).astype(np.uint16)
+        return n * n + np.stack([s_NQ, n + t_NQ, 2 * n + middle_NQ], axis=2).reshape(N, -1)
 
     def counted(self, examples: Examples) -> np.ndarray:
         counted_NS = np.zeros(examples.tokens_NS.shape, bool)
         counted_NS[:, self._length(1) - 1 :: 3] = True
         return counted_NS
+
+
+def edges_to(heads_Nno: np.ndarray, n: int) -> np.ndarray:
+    """(N, n, n) 1 where a vertex has an edge to another."""
+    edge_Nnn = np.zeros((len(heads_Nno), n, n), np.uint8)
+    np.put_along_axis(edge_Nnn, heads_Nno, 1, axis=2)
+    return edge_Nnn

@@ -26,6 +26,7 @@ class PhoneBook(Task):
 
     kind: Literal["phonebook"] = "phonebook"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "memory_bits", "number_bits", "name_bits")
     n_entries: Annotated[int, Field(ge=1, le=N_NAMES)]
     n_test: Annotated[int, Field(ge=1)] = 1000

@@ -85,6 +85,9 @@ class Task(Frozen):
     validated: ClassVar[bool] = False
     """Whether there is a split that validates: not where the test asks for what was trained on, as of a book."""
 
+    one_length: ClassVar[bool] = False
+    """Whether all examples are as long as the longest, so that every step has the same shapes."""
+
     @property
     def vocab_size(self) -> int:
         """Tokens are 0 to vocab_size - 1."""

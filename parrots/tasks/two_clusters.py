@@ -18,6 +18,7 @@ class TwoClusters(Task):
 
     kind: Literal["two_clusters"] = "two_clusters"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (*Task.metrics, "separation")
     n_tokens: Annotated[int, Field(ge=2, le=10_000)]
     data_seed: Annotated[int, Field(ge=0)] = 0

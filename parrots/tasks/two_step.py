@@ -18,6 +18,7 @@ class TwoStep(Task):
 
     kind: Literal["two_step"] = "two_step"
     version: ClassVar[int] = 1
+    one_length: ClassVar[bool] = True
     validated: ClassVar[bool] = True
     n_vertices: Annotated[int, Field(ge=3, le=512)]
     degree: Annotated[int, Field(ge=1)] | None = None

@@ -2,6 +2,9 @@
 
 A checkpoint is a folder STEP below `checkpoints/NAME` of the results. It counts only if its marker is there and every file
 has the SHA-256 that the marker says; else the one before is taken. The marker is signed with a key of this installation.
+
+With a store (parrots/store.py) those in it count: each worker sends its shards, the first one the marker after all of them, and
+a folder becomes what the signed marker says before it is read.
 """
 
 import hashlib
@@ -24,11 +27,13 @@ from torch import Tensor
 from parrots.atomic import atomic
 from parrots.keys import checkpoint_key
 from parrots.placement import Placement
+from parrots.store import Store
 from parrots.training.parallel import sum_over_workers
 
 MARKER = "complete.json"
 CURVES = "curves.npz"
 KEPT = 2  # complete ones, the older in case that the newer turns out to be torn
+BAD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading any file as a marker may raise
 ASK_EVERY = 10  # steps between questions that all workers have to answer alike
 COST = 20  # times its own duration that the next one waits at least, so that they take at most 5 % of the time
 
@@ -68,17 +73,21 @@ def is_whole(folder: Path, key: bytes | None = None) -> bool:
 
     Its metadata are a pickle, so nothing of it is read before this holds. key: by default that of this installation.
     """
-    key = key or checkpoint_key()
     try:
-        said = json.loads((folder / MARKER).read_bytes())
-        if not hmac.compare_digest(signature(said, key), said["hmac"]):
-            return False
-        files = said["files"]
-        if said["of"] != place_of(folder) or {path.name for path in folder.iterdir()} != {MARKER, *files}:
+        files = signed(folder, key or checkpoint_key())
+        if {path.name for path in folder.iterdir()} != {MARKER, *files}:
             return False
         return all(hmac.compare_digest(digest(folder / name), sha256) for name, sha256 in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except BAD:
         return False
+
+
+def signed(folder: Path, key: bytes) -> dict[str, str]:
+    """The SHA-256 of each file, as the marker of a checkpoint says it. One of BAD if it is not ours, or of another place."""
+    said = json.loads((folder / MARKER).read_bytes())
+    if not hmac.compare_digest(signature(said, key), said["hmac"]) or said["of"] != place_of(folder):
+        raise ValueError("not signed by us for this place")
+    return dict(said["files"])
 
 
 def place_of(folder: Path) -> str:
@@ -87,12 +96,39 @@ def place_of(folder: Path) -> str:
 
 
 def newest(folder: Path, place: Placement) -> Path | None:
-    """The newest whole checkpoint below `folder`, the same to every worker; None if there is none."""
-    step = 0
+    """The newest whole checkpoint below `folder`, the same to every worker; None if there is none.
+
+    If there is a store, the newest in it, brought to every worker.
+    """
+    step, store = 0, place.store
     if place.rank == 0:
-        step = next((int(path.name) for path in reversed(_all(folder)) if is_whole(path)), 0)
+        found = _stored(folder, store) if store else _all(folder)
+        if store and not found:  # what was left here before there was a store
+            found = [path for path in _all(folder) if is_whole(path)]
+            for file in (file for path in found for file in sorted(path.iterdir(), key=lambda file: file.name == MARKER)):
+                store.put(file)
+        step = next((int(path.name) for path in reversed(found) if (bring(path, store) if store else is_whole(path))), 0)
     step = int(sum_over_workers(torch.tensor([step], device=place.device), place))
+    if place.rank and step and store and not bring(folder / str(step), store):
+        raise ConnectionError(f"checkpoint {step} of {folder.name} did not come to worker {place.rank} whole")
     return folder / str(step) if step else None
+
+
+def bring(folder: Path, store: Store) -> bool:
+    """Make a checkpoint here what it is in the store; whether it is whole, and was written by us at this place.
+
+    Only names in a marker whose signature holds are written to. Workers of one machine may do it at once.
+    """
+    if not store.get(folder / MARKER):
+        return False
+    try:
+        files = signed(folder, checkpoint_key())
+    except BAD:
+        return False
+    for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
+        if not (path.exists() and digest(path) == sha256) and not (store.get(path) and digest(path) == sha256):
+            return False
+    return True
 
 
 def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) -> None:
@@ -101,12 +137,15 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
     tensors: nested by name; each worker's shards, or the same in all. OSError where it cannot be written, which leaves the
     older ones as they are.
     """
-    at = folder / str(state.step)
+    at, store = folder / str(state.step), place.store
     if place.rank == 0:
         with suppress(FileNotFoundError):  # what a torn attempt left
             shutil.rmtree(at)
+        if store:
+            store.delete(at)
         at.mkdir(parents=True)
     _wait(place)
+    at.mkdir(parents=True, exist_ok=True)  # on a machine that the first worker is not on
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it saves alone where there is no process group
         dcp.save(tensors, checkpoint_id=at, no_dist=place.world == 1)
@@ -114,13 +153,34 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
         about = {"step": state.step, "examples": state.examples, "seconds": state.seconds}
         with atomic(at / CURVES) as sink:
             np.savez(sink, allow_pickle=False, **state.arrays)
-        files = {path.name: digest(path) for path in sorted(at.iterdir())}
+    files = _sent(at, store, place) if store else {path.name: digest(path) for path in sorted(at.iterdir()) if not place.rank}
+    if place.rank == 0:
+        said = {**about, "of": place_of(at), "files": files}
+        marker = json.dumps({**said, "hmac": signature(said, checkpoint_key())}).encode()
         with atomic(at / MARKER) as sink:
-            said = {**about, "of": place_of(at), "files": files}
-            sink.write(json.dumps({**said, "hmac": signature(said, checkpoint_key())}).encode())
-        for old in _all(folder)[:-KEPT]:
-            shutil.rmtree(old)
+            if store:
+                store.put(at / MARKER, marker)
+            sink.write(marker)
+        if store:
+            for old in _stored(folder, store)[:-KEPT]:
+                store.delete(old)
+    for old in _all(folder)[:-KEPT] if store or place.rank == 0 else ():
+        shutil.rmtree(old, ignore_errors=store is not None)  # several workers of a machine may do it at once
     _wait(place)
+
+
+def _sent(at: Path, store: Store, place: Placement) -> dict[str, str]:
+    """Each worker sends what it wrote of a checkpoint; returns the SHA-256 of every file, so that none travels twice."""
+    shards = set(at.glob("__*"))  # __RANK_NUMBER.distcp
+    own = [path for path in shards if path.name.startswith(f"__{place.rank}_")]
+    own += [path for path in at.iterdir() if place.rank == 0 and path not in shards]
+    for path in own:
+        store.put(path)
+    said = [{path.name: digest(path) for path in own}]
+    if place.world > 1:
+        said = [{} for _ in range(place.world)]
+        dist.all_gather_object(said, {path.name: digest(path) for path in own})
+    return {name: sha256 for files in said for name, sha256 in sorted(files.items())}
 
 
 def load(path: Path, tensors: dict[str, Any], place: Placement) -> State:
@@ -133,10 +193,12 @@ def load(path: Path, tensors: dict[str, Any], place: Placement) -> State:
         return State(said["step"], said["examples"], said["seconds"], dict(file))
 
 
-def drop(folder: Path) -> None:
-    """Remove the checkpoints of a trial that needs them no more."""
+def drop(folder: Path, place: Placement) -> None:
+    """Remove the checkpoints of a trial that needs them no more: from this machine, the first worker from the store too."""
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)
+    if place.store and place.rank == 0:
+        place.store.delete(folder)
 
 
 def _all(folder: Path) -> list[Path]:
@@ -144,6 +206,12 @@ def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _stored(folder: Path, store: Store) -> list[Path]:
+    """Those in the store that have a marker, oldest first."""
+    found = {path.parent for path in store.inside(folder) if path.name == MARKER}
+    return sorted((at for at in found if at.parent == folder and at.name.isdigit()), key=lambda at: int(at.name))
 
 
 def _wait(place: Placement) -> None:

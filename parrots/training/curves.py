@@ -12,14 +12,12 @@ from torch import Tensor
 
 from parrots.measurement import Measurement, mean
 from parrots.placement import Placement
+from parrots.thresholds import USUAL, Thresholds
 from parrots.training.parallel import sum_over_workers
 
 # W steps since the last point of a curve, L layers, E experts
 
-STEPS = 100  # for which a share has to be out of bounds; also of the running median
-STARVED, SWAMPED = 0.01, 5.0  # times an expert's fair share of the rows
-ENTROPY = 0.10  # of log E
-GRADIENT = 10.0  # times the running median of its norm
+DEAD = 0.01  # times an expert's fair share of the rows, below which the curves count it as dead
 
 
 class Step(NamedTuple):
@@ -55,7 +53,7 @@ class Curves:
         self.points: list[Measurement] = []
         self.losses: list[float] = []
         """Of every step so far."""
-        self.alarms = Alarms()
+        self.alarms = Alarms(place.alarms)
         self.steps: list[Step] = []
         self.norms: list[Tensor] = []
         self.ready: list[Stretch] = []
@@ -95,7 +93,7 @@ class Curves:
                 self.alarms.routing(step, share_LE, entropy_L)
             for layer in range(rows_WLE.shape[1]):
                 self.points.append(mean(f"router_largest_share_{layer}", at, share_WLE[:, layer].max(1)))
-                self.points.append(mean(f"router_dead_{layer}", at, (share_WLE[:, layer] < STARVED).sum(1)))
+                self.points.append(mean(f"router_dead_{layer}", at, (share_WLE[:, layer] < DEAD).sum(1)))
                 if not np.isnan(entropy_WL).any():
                     self.points.append(mean(f"router_entropy_{layer}", at, entropy_WL[:, layer]))
         return float(loss_W.mean())
@@ -123,9 +121,10 @@ class Curves:
 class Alarms:
     """Watches a training step by step; each sign is raised once for each layer and expert."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Thresholds = USUAL) -> None:
+        self.bounds = bounds
         self.raised: dict[str, str] = {}
-        self.norms: deque[float] = deque(maxlen=STEPS)
+        self.norms: deque[float] = deque(maxlen=bounds.steps)
         self.streak: dict[str, np.ndarray] = {}
 
     @property
@@ -135,8 +134,9 @@ class Alarms:
 
     def gradient(self, step: int, norm: float) -> None:
         """Watch one step's gradient norm, before clipping."""
-        if len(self.norms) == STEPS and norm > GRADIENT * (median := float(np.median(self.norms))):
-            self._raise("gradient", f"gradient norm {norm:.3g} at step {step}, over {GRADIENT:g} times its median {median:.3g}")
+        times = self.bounds.gradient
+        if len(self.norms) == self.bounds.steps and norm > times * (median := float(np.median(self.norms))):
+            self._raise("gradient", f"gradient norm {norm:.3g} at step {step}, over {times:g} times its median {median:.3g}")
         self.norms.append(norm)
 
     def routing(self, step: int, share_LE: np.ndarray, entropy_L: np.ndarray) -> None:
@@ -145,20 +145,27 @@ class Alarms:
         share_LE: rows of each expert over its fair share, 1 when even. entropy_L: mean entropy of a token's router
         probabilities over log E; nan where the router has none.
         """
-        for name, out_LE in (("starved", share_LE < STARVED), ("swamped", share_LE > SWAMPED)):
+        steps = self.bounds.steps
+        for name, out_LE in (("starved", share_LE < self.bounds.starved), ("swamped", share_LE > self.bounds.swamped)):
             streak_LE = self.streak.get(name, np.zeros(share_LE.shape, int))
             self.streak[name] = streak_LE = np.where(out_LE, streak_LE + 1, 0)
-            for layer, expert in zip(*np.nonzero(streak_LE == STEPS), strict=True):
+            for layer, expert in zip(*np.nonzero(streak_LE == steps), strict=True):
                 share = share_LE[layer, expert]
-                said = f"layer {layer} expert {expert} {name}: {share:.3g} of its fair share, {STEPS} steps up to step {step}"
+                said = f"layer {layer} expert {expert} {name}: {share:.3g} of its fair share, {steps} steps up to step {step}"
                 self._raise(f"{name} {layer} {expert}", said)
-        for layer in np.flatnonzero(entropy_L < ENTROPY):
+        for layer in np.flatnonzero(entropy_L < self.bounds.entropy):
             said = f"layer {layer} router collapsed: entropy {entropy_L[layer]:.3g} of log E at step {step}"
             self._raise(f"collapsed {layer}", said)
 
     def unwritten(self, step: int, error: BaseException) -> None:
         """A checkpoint could not be written."""
         self._raise("checkpoint", f"no checkpoint at step {step}: {str(error).strip().splitlines()[-1]}")
+
+    def eager(self, error: BaseException) -> None:
+        """Compiled blocks failed, and run as they are written."""
+        cause = getattr(error, "inner_exception", error)  # torch's own wraps it
+        said = next(iter(str(cause).strip().splitlines()), "")
+        self._raise("compile", f"not compiled: {type(cause).__name__}: {said}")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it remembers, for a checkpoint."""

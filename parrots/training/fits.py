@@ -17,6 +17,8 @@ def known(trial: Trial, place: Placement) -> int:
     """Examples that a worker takes at once here, as far as is known; its whole share if nothing is."""
     share = trial.training.batch_size // place.world
     micro = min(place.micro_batch or share, share)
+    if place.fits and place.store and not _path(trial, place).exists():
+        place.store.get(_path(trial, place))
     try:
         return min(micro, int(json.loads(_path(trial, place).read_bytes())["micro_batch"])) if place.fits else micro
     except FileNotFoundError:
@@ -28,6 +30,8 @@ def learn(trial: Trial, micro: int, place: Placement) -> None:
     if place.fits:
         with atomic(_path(trial, place)) as sink:
             sink.write(json.dumps({"micro_batch": micro, "name": trial.name, "hardware": _hardware(place)}).encode())
+        if place.store:
+            place.store.put(_path(trial, place))
 
 
 def _hardware(place: Placement) -> str:

@@ -14,8 +14,11 @@ Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
 def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
-    """Fused AdamW over all weights alike: norms and embeddings decay too, as in OLMoE."""
-    return torch.optim.AdamW(
+    """Fused AdamW over all weights alike: norms and embeddings decay too, as in OLMoE.
+
+    Its state is there from the beginning, not from the first step on: a micro-batch fits beside it or does not fit.
+    """
+    optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=training.lr,
         betas=(training.beta1, training.beta2),
@@ -23,6 +26,10 @@ def adamw(model: nn.Module, training: Training) -> torch.optim.AdamW:
         weight_decay=training.weight_decay,
         fused=True,
     )
+    for weight in model.parameters():
+        count = torch.zeros((), dtype=torch.float32, device=weight.device)
+        optimizer.state[weight] = {"step": count, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
+    return optimizer
 
 
 def descend(optimizer: torch.optim.AdamW, clip_norm: float) -> Tensor:
@@ -48,9 +55,6 @@ def compiled_step(optimizer: torch.optim.AdamW, group: dict, pairs: Pairs, clip_
     at, sizes, counts = [], [], []
     for weight, gradient in pairs:
         state = optimizer.state[weight]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         at.append([x.data_ptr() for x in (weight, state["exp_avg"], state["exp_avg_sq"], gradient)])
         sizes.append(weight.numel())
         counts.append(state["step"])

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.utils.checkpoint import checkpoint
 
 from parrots.models.transformer import Transformer
-from parrots.placement import Placement
+from parrots.placement import AUTO, EAGER, Placement
 from parrots.spec import Training
 
 
@@ -24,7 +24,8 @@ def prepare(model: Transformer, place: Placement) -> None:
     if place.recompute:
         for block in model.blocks:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    if place.compile:
+    assert place.compile != AUTO, "chosen by whoever knows the trial"
+    if place.compile != EAGER:
         for block in model.blocks:
             block.compile(mode=place.compile)
     if place.world == 1:
@@ -40,6 +41,14 @@ def prepare(model: Transformer, place: Placement) -> None:
     fully_shard(model, mesh=mesh, shard_placement_fn=along)
 
 
+def uncompile(model: Transformer) -> bool:
+    """Run the blocks as they are written from now on; returns whether any was compiled."""
+    compiled = [block for block in model.blocks if block._compiled_call_impl is not None]
+    for block in compiled:
+        block._compiled_call_impl = None
+    return bool(compiled)
+
+
 def precision(training: Training, place: Placement) -> AbstractContextManager[None]:
     """Inside it, matrices multiply in the trial's precision."""
     device = place.device.partition(":")[0]
@@ -52,6 +61,15 @@ def sum_over_workers(x: Tensor, place: Placement) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
     return x
+
+
+def least_over_workers(n: int, place: Placement) -> int:
+    """The smallest of every worker's `n`: what each reads for itself may differ, and must not."""
+    if place.world == 1:
+        return n
+    found = torch.tensor([n], device=place.device)
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return int(found)
 
 
 def whole(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from parrots.compiling import resolved
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement, ignore
 from parrots.spec import Trial
@@ -56,14 +57,16 @@ def built(trial: Trial, place: Placement) -> Transformer:
 
 def peak_bytes(trial: Trial, place: Placement) -> int:
     """The most bytes of tensors alive in a step whose optimizer has its state: measured, on a CPU or a GPU."""
+    place = resolved(trial, place)
     model = built(trial, place)
-    step = stepper(trial, place, model)
     if place.device != "cpu":
+        step = stepper(trial, place, model)
         step()
         torch.cuda.reset_peak_memory_stats()
         step()
         return torch.cuda.max_memory_allocated()
     with LiveBytes(list(model.parameters()), list(model.buffers())) as live:
+        step = stepper(trial, place, model)
         step()
         live.peak = live.now
         step()
@@ -75,6 +78,7 @@ def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> flo
 
     The least of three stretches, which last `at_least_s` together or longer.
     """
+    place = resolved(trial, place)
     clock = time.process_time if place.device == "cpu" else time.perf_counter
 
     def stretch(steps: int) -> float:

@@ -77,14 +77,8 @@ def part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 
 def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Weights, buffers and AdamW's state by weight; the state is made where no step was taken yet."""
-    by_weight = {}
-    for name, weight in model.named_parameters():
-        state = optimizer.state[weight]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        by_weight[name] = dict(state)
+    """Weights, buffers and AdamW's state by weight."""
+    by_weight = {name: dict(optimizer.state[weight]) for name, weight in model.named_parameters()}
     return {"model": model.state_dict(), "optimizer": by_weight}
 
 

@@ -3,19 +3,12 @@
 import torch
 from torch import Tensor
 
-from parrots.models.config import MoE
 from parrots.models.routers import ExpertChoice, Routing, count, load_balance_loss, z_loss
 from parrots.models.transformer import Transformer
 from parrots.spec import Trial
 from parrots.training.batches import MicroBatch
 
 # T tokens, R rows, L layers, G balancing groups, E experts
-
-
-def is_balanced(trial: Trial) -> bool:
-    """Whether a load-balancing loss has anything to do: elsewhere load is even by construction, or cannot be moved."""
-    ffn = trial.model.ffn
-    return isinstance(ffn, MoE) and ffn.router == "top_k" and trial.training.load_balance > 0
 
 
 def rows(routings: list[Routing], batch: MicroBatch) -> Tensor:
@@ -30,6 +23,11 @@ def rows(routings: list[Routing], batch: MicroBatch) -> Tensor:
     return torch.stack(layers)
 
 
+def rows_before(before_LE: Tensor, read: int, trial: Trial) -> Tensor:
+    """(L, 1, E) the rows of the step before, over all workers, as if it had had this one's `read` tokens."""
+    return (before_LE * (read * trial.model.top_k / before_LE.sum(1, keepdim=True).clamp(min=1)))[:, None]
+
+
 def auxiliary(routings: list[Routing], batch: MicroBatch, rows_LGE: Tensor, read: int | Tensor, trial: Trial) -> Tensor:
     """The weighted router losses, averaged over layers: this micro-batch's part of the step's.
 
@@ -39,7 +37,7 @@ def auxiliary(routings: list[Routing], batch: MicroBatch, rows_LGE: Tensor, read
     training = trial.training
     loss = torch.zeros((), device=batch.inputs_BS.device)
     for routing, rows_GE in zip(routings, rows_LGE, strict=True):
-        if is_balanced(trial):
+        if trial.is_balanced:
             assert routing.probs_TE is not None
             balance = load_balance_loss(routing.probs_TE, rows_GE, trial.model.top_k, batch.group_T)
             loss = loss + training.load_balance * balance

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.adamw import adamw
 
+from parrots.compiling import resolved
 from parrots.frozen import canonical_json
 from parrots.models.config import MoE
 from parrots.models.stacked import stack, unstack
@@ -50,6 +51,8 @@ def obstacle(trial: Trial, place: Placement) -> str:
     """Why this trial is trained alone here, or nothing."""
     if isinstance(trial.model.ffn, MoE) and trial.model.ffn.router == "expert_choice":
         return "experts that choose are not stacked"
+    if trial.is_balanced and trial.training.balance_by == "step_before":
+        return "balance_by='step_before': its counts are those of one trial"
     if place.world > 1:
         return f"{place.world} workers share one trial"
     if place.micro_batch and place.micro_batch < trial.training.batch_size:
@@ -99,7 +102,7 @@ def train_stacked(
         raise ValueError("stacked trials may differ in learning rate, weight decay, init_std and seed only")
     if why := obstacle(trials[0], place):
         raise ValueError(f"cannot be stacked: {why}")
-    K, steps = len(trials), trials[0].training.steps
+    K, steps, place = len(trials), trials[0].training.steps, resolved(trials[0], place, len(trials))
     every = math.ceil(steps / 100)
     whole = stack(models)
     prepare(whole, place)

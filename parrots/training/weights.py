@@ -32,6 +32,8 @@ def keep(model: Transformer, path: Path, place: Placement) -> str:
     content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
     with atomic(path) as sink:
         sink.write(content)
+    if place.store:
+        place.store.put(path)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from parrots import keys
+from parrots.store import READ, Store, checked
 from sweeps import token
 from sweeps.devices import NUMBER
 from sweeps.narrow import Narrowing
@@ -99,7 +100,8 @@ def asked(given: click.Context, words: Sequence[str], file: Path) -> tuple[Sweep
     found = narrowing.of(find(of["sweep"], of["scale"]))
     rest = reduce(without, NARROWING, list(words))
     rest[rest.index(of["sweep"])] = MANIFEST
-    command = f"{again(of['sweep'], of['scale'], Path('results'), narrowing)} --cluster {shlex.quote(str(file))}"
+    store = of["store"] if given.get_parameter_source("store") is ParameterSource.COMMANDLINE else None
+    command = f"{again(of['sweep'], of['scale'], Path('results'), narrowing, store=store)} --cluster {shlex.quote(str(file))}"
     return found, [*rest, "--command", command]
 
 
@@ -158,12 +160,26 @@ def submit(file: Path, words: Sequence[str], found: Sweep | None = None) -> int:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("source", metavar="FILE|URI")
 @results_option
 @click.option("--from", "there", default=RESULTS, show_default=True, help="The results folder on the cluster.")
-def pull(file: Path, results: Path, there: str) -> int:
-    """Bring records, manifests and reports of the cluster that `ray up FILE` made home into the results folder here."""
+@click.option("--weights", is_flag=True, help="From a store the trained models too.")
+def pull(source: str, results: Path, there: str, weights: bool) -> int:
+    """Bring records and manifests home into the results folder here.
+
+    Those of the cluster that `ray up FILE` made, with its reports; or those of a store, s3://BUCKET/FOLDER or gs://..., which
+    needs no cluster.
+    """
+    if "://" in source:
+        store = Store(checked(source), results)
+        store.look()
+        store.fetch(*READ, *(["weights"] if weights else []))
+        return say_pulled(results)
+    if not (file := Path(source)).is_file():
+        raise ValueError(f"no file {source}; one that `ray up` was given, or the address of a store")
     well_formed(file)
+    if weights:
+        raise ValueError("--weights: from a store alone")
     results.mkdir(parents=True, exist_ok=True)
     for part in ("sweeps", "records", "evaluations", "failures", "reports"):
         (results / part).mkdir(exist_ok=True)
@@ -171,6 +187,11 @@ def pull(file: Path, results: Path, there: str) -> int:
             raise ValueError(
                 f"{file}: {there}/{part} was not brought home; `parrots status --cluster {file}` says what is there"
             )
+    return say_pulled(results)
+
+
+def say_pulled(results: Path) -> int:
+    """How much is here now."""
     out.print(f"{len(list((results / 'records').glob('*.parquet'))):,} records in {results}; `parrots report SWEEP` reads them")
     return 0
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from sweeps.how import store_option
 from sweeps.say import out
 from sweeps.verbs.options import results_option
 
@@ -13,13 +14,14 @@ from sweeps.verbs.options import results_option
 @click.option(
     "--ray", "address", default="", metavar="ADDRESS", help="Every node of this cluster too; `local` starts one here."
 )
-def doctor(results: Path, address: str) -> int:
+@store_option
+def doctor(results: Path, address: str, store: str | None) -> int:
     """Look at what a run needs, each failure with its remedy. Exit code 1 if a run would fail."""
     from sweeps.doctor import checks
     from sweeps.doctor_nodes import nodes
 
     found = []
-    for check in (*checks(results), *(nodes(address, results) if address else ())):
+    for check in (*checks(results, store), *(nodes(address, results, store) if address else ())):
         found.append(check)
         mark = {"ok": "ok   ", "note": "note ", "fails": "FAILS"}[check.state]
         out.print(f"{mark}  {check.what}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""))

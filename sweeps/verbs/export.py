@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sweeps import ledger
+from sweeps import ledger, trials
 from sweeps.say import out
 from sweeps.verbs.options import results_option
 
@@ -51,8 +51,7 @@ def export_runs(path: Path, results: Path, store: str | None, experiments: tuple
 def export_model(trial_id: str, folder: Path, results: Path) -> None:
     """The weights of a trial as a Hugging Face folder."""
     from parrots.models import hf
-    from parrots.record import path_of, read
-    from parrots.spec import Trial
+    from parrots.record import weights_sha256
     from parrots.training import weights
 
     found = sorted(one for one in ledger.read(results).done if one.startswith(trial_id))
@@ -63,7 +62,6 @@ def export_model(trial_id: str, folder: Path, results: Path) -> None:
     kept = weights.path_of(found[0], results / "weights")
     if not kept.exists():
         raise ValueError(f"no weights of {found[0]} in {results}; its sweep kept none, or it diverged")
-    about = read([path_of(found[0], results)]).slice(0, 1).to_pylist()[0]
-    trial = Trial.model_validate_json(about["trial"])
-    hf.export(weights.load(trial, kept, about["weights_sha256"]), folder, trial.task.vocabulary)
+    trial = trials.trial(found[0], results)
+    hf.export(weights.load(trial, kept, weights_sha256(trial.id, results)), folder, trial.task.vocabulary)
     out.print(f"{trial.task.kind} {trial.name} as {hf.model_type(trial.model)} in {folder}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from parrots.atomic import atomic
+from parrots.record import weights_sha256
 from sweeps.guard import lock, writable
 from sweeps.intake import RefusedError, Taken, files, looked_at
 from sweeps.say import out
@@ -59,11 +60,13 @@ def put(good: list[Taken], results: Path) -> tuple[int, int, int]:
 
 
 def weights_of(one: Taken, folder: Path, results: Path) -> bool:
-    """Take a trial's weights, if they are there, not here, and those of its model."""
+    """Take a trial's weights, if they are there, not here, those of its model, and those of the record that is here."""
     from parrots.training import weights
 
     path, place = weights.path_of(one.trial.id, folder / "weights"), weights.path_of(one.trial.id, results / "weights")
     if place.exists() or not path.is_file() or path.is_symlink():
+        return False
+    if weights_sha256(one.trial.id, results) != one.weights_sha256:  # another record of this trial stayed, which was told
         return False
     try:
         weights.load(one.trial, path, one.weights_sha256)

@@ -44,6 +44,8 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
         raise ValueError(f"MLFLOW_BACKEND_STORE_URI is {kind}; it has to be sqlite or postgresql, never files")
     if "*" in allowed_hosts:
         raise ValueError("--allowed-hosts takes names, without stars")
+    if host not in (LOOPBACK, "localhost") and not allowed_hosts:  # or it would refuse everybody whom it was opened to
+        raise ValueError(f"--host {host}: name what others call this machine by, with --allowed-hosts")
     free(port)
     results.mkdir(parents=True, exist_ok=True)
     command = server(results, host, port, names=[name for name in allowed_hosts.split(",") if name], workers=workers)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from parrots.store import READ, Store
+from sweeps.how import store_option
 from sweeps.narrow import Narrowing
 
 sweep_argument = click.argument("sweep")
@@ -27,6 +29,22 @@ notify_option = click.option(
     envvar="PARROTS_NOTIFY",
     help="Tell this address (apprise's kind) when it ends, and of repeated failure; also $PARROTS_NOTIFY.",
 )
+
+
+def stored(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb that reads results: of a store that is named, what they lack is fetched first."""
+
+    @wraps(verb)
+    def fetching(*args: Any, results: Path, store: str | None, **more: Any) -> Any:
+        if store:
+            there = Store(store, results)
+            there.look()
+            there.fetch(*READ)
+        return verb(*args, results=results, **more)
+
+    return store_option(fetching)
+
+
 NARROWING = (
     click.option("--set", "axes", multiple=True, metavar="AXIS=VALUES", help="An axis takes these values, as lr=1e-2,1e-3."),
     click.option("--where", multiple=True, metavar="EXPRESSION", help="Cells of which this is true, as 'd_model <= 64'."),
@@ -49,9 +67,12 @@ def narrowing_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     return narrowed
 
 
-def again(sweep: str, scale: str | None, results: Path, narrowing: Narrowing, verb: str = "run") -> str:
+def again(
+    sweep: str, scale: str | None, results: Path, narrowing: Narrowing, verb: str = "run", store: str | None = None
+) -> str:
     """The command line that does this to a part of a sweep."""
     words = ["parrots", verb, sweep]
     words += ["--scale", scale] if scale else []
     words += ["--results", str(results)] if results != Path("results") else []
+    words += ["--store", store] if store else []
     return shlex.join([*words, *narrowing.words()])

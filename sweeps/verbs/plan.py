@@ -11,7 +11,7 @@ import click
 from parrots.frozen import canonical_json
 from parrots.provenance import cores
 from parrots.spec import Cell
-from sweeps import calibration, devices, room
+from sweeps import assumed, calibration, devices, room
 from sweeps.devices import Device
 from sweeps.narrow import Narrowing
 from sweeps.plan import Plan, Timer, plan_of, timer_at, timer_of
@@ -77,10 +77,10 @@ def plan(
         raise ValueError(f"--step-ms {step_ms:g}: goes with --mfu, which says what larger steps take")
     rates = calibration.mfu(mfu, [cell.trial for cell in cells], on.peak) if mfu else None
     timer = timer_at(rates, step_ms / 1e3) if rates else timer_of(on.hardware, results)
-    made = plan_of(found, results, slots or (cores() if on.kind == "cpu" else 1), timer or (lambda trial: None))
+    made = plan_of(found, results, slots or (cores() if on.kind == "cpu" else 1), timer or (lambda trial: None), on)
     say_plan(found, made, on)
     how = f"at {mfu} of its peak{f', {step_ms:g} ms a step at least' if step_ms else ''}" if mfu else said_of(on, results)
-    say_hours(made, on, how, cost)
+    say_hours(found, made, on, how, cost)
     say_search(found)
     out.print("N_total and N_active leave out embedding and head. Time and memory are one slot's.")
 
@@ -102,6 +102,8 @@ def say_plan(found: Sweep, made: Plan, on: Device) -> None:
         sizes = (f"{trial.total.N:,}", f"{trial.active.N:,}", f"{trial.flops:.2e}", in_bytes(needed.peak), time)
         rows.append((trial.task.kind, trial.name, str(cell.workers), *sizes, state))
     out.print(found.title, style="bold")
+    if found.note:
+        out.print(found.note)
     columns(head, rows, left=("task", "trial", "state"))
     out.print(f"{summary(made)}, {sum(cell.trial.flops for cell in made.cells):.2e} FLOPs in all")
     has = f"{on.memory / GIB:,.0f} GiB" if math.isfinite(on.memory) else "unknown (--device-memory)"
@@ -110,27 +112,58 @@ def say_plan(found: Sweep, made: Plan, on: Device) -> None:
         remedies = Counter(room.remedy(cell, on) for cell in large)
         told = "; ".join(f"{count} with {remedy}" for remedy, count in remedies.items())
         out.print(f"{len(large)} cell{'s do' if len(large) > 1 else ' does'} not fit as declared; what would make them: {told}")
+    if counted := [share for cell in large if (share := room.counting(cell, on))]:
+        out.print(
+            f"of them {len(counted)} balance load over more than a micro-batch: passes that count take {max(counted):.0%} "
+            "of their training at most besides, which is in their time; with training.balance_by='step_before' there are none"
+        )
 
 
-def say_hours(made: Plan, on: Device, how: str, cost: devices.Price | None) -> None:
+def say_hours(found: Sweep, made: Plan, on: Device, how: str, cost: devices.Price | None) -> None:
     """Device-hours of what is left, their price, and what one can say of GPUs where none was measured."""
     left = [cell for cell in made.cells if made.states[cell.trial.id] != "done"]
     hours = sum(made.work(cell) for cell in left) / 3600
     name = "GPU-hours" if on.kind == "cuda" else "core-hours"
     if not math.isnan(hours):
         money = f", {cost.of(hours)} ({cost.said})" if cost else ""
-        out.print(f"{hours:,.3g} {name} on {on.hardware}{money}; {how}")
+        out.print(f"{in_hours(hours)} {name} on {on.hardware}{money}; {how}")
     steps = sum(cell.trial.training.steps for cell in left)
     mean = "" if math.isnan(hours) or not steps else f"; those above take {3.6e6 * hours / steps:,.3g} on average, with starts"
     out.print(f"{steps:,} steps: each millisecond that one takes is {steps / 3.6e6:,.3g} device-hours{mean}")
     if on.kind == "cuda" and not math.isnan(hours):
+        say_calls(found, [made.work(cell) for cell in left])
         return
     gpu = on if on.peak else devices.known()["h200"]
     least = sum(cell.trial.flops / gpu.peak[cell.trial.training.precision] for cell in left) / 3600
     out.print(
-        f"GPU-hours: not calibrated ({gpu.hardware}); at its peak FLOP/s, which nothing reaches, at least {least:,.3g}. "
+        f"GPU-hours: not calibrated ({gpu.hardware}); at its peak FLOP/s, which nothing reaches, at least {in_hours(least)}. "
         f"`parrots bench` measures a machine, --device {gpu.label} --mfu dense=...,moe=... assumes a share of the peak "
         "and --step-ms what the smallest step takes."
+    )
+    if left and (on.kind == "cuda" or math.isnan(hours)):
+        say_assumed(found, left, gpu)
+
+
+def say_assumed(found: Sweep, cells: Sequence[Cell], gpu: Device) -> None:
+    """What cells may take on one GPU by a roofline that nothing measured."""
+    seconds = [assumed.cell_s(cell, gpu) for cell in cells]
+    took = f"{in_hours(sum(seconds) / 3600)} GPU-hours on {gpu.hardware}, a cell at most {clock(max(seconds))}"
+    out.print(f"assumed and not measured ({assumed.SAID}): {took}")
+    say_calls(found, seconds)
+
+
+def say_calls(found: Sweep, seconds: Sequence[float]) -> None:
+    """How cells of so many seconds fit into calls of `python -m parrots.run` on one GPU; nothing where there is none left."""
+    if not seconds:
+        return
+    made = assumed.calls(seconds)
+    if not made.number:
+        out.print(f"no call of {assumed.MOST_S / 60:g} minutes is long enough for the longest cell")
+        return
+    keep = " --keep none" * (found.keep == "none")
+    out.print(
+        f"in calls of {assumed.MOST_S / 60:g} minutes: `python -m parrots.run CELLS --out results{keep} "
+        f"--begin-for {made.begin_for}`, {made.number} times, {clock(made.total_s)} in all; CELLS is what --jsonl prints"
     )
 
 
@@ -178,6 +211,11 @@ def say_actual(found: Sweep, cells: Sequence[Cell], results: Path) -> None:
         ("device", "family", "cells", "planned", "actual", "actual / planned", "5 %", "95 %"), rows, left=("device", "family")
     )
     out.print(f"later plans with --results {results} go by these times")
+
+
+def in_hours(hours: float) -> str:
+    """Hours as people read them: 0.277, 94.8, 2,350."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def in_bytes(size: float) -> str:

@@ -13,7 +13,7 @@ from sweeps.plan import plan_of
 from sweeps.say import say
 from sweeps.spec import Sweep, load
 from sweeps.verbs.compare import claims_of
-from sweeps.verbs.options import results_option
+from sweeps.verbs.options import results_option, stored
 from sweeps.verbs.source import is_table, table_of, table_options, words
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP...|FILE")
 @results_option
+@stored
 @table_options
 @click.option("--of", "declared", multiple=True, metavar="NAME", help="Of a FILE: claims of parrots, sparsity or a sweep.")
 def report(sweeps: tuple[str, ...], results: Path, columns: dict[str, str], where: str, declared: tuple[str, ...]) -> None:
@@ -64,5 +65,6 @@ def write_report(found: Sequence[Sweep], results: Path) -> "Report":
     for sweep in found:
         cells = sweep.asked(results)
         planned = {trial: s for trial, s in plan_of(sweep, results, slots=1).seconds.items() if not math.isnan(s)}
-        asked.append(Asked(sweep.name, sweep.title, sweep.claims, [cell.trial.id for cell in cells], sweep.command, planned))
+        ids = [cell.trial.id for cell in cells]
+        asked.append(Asked(sweep.name, sweep.title, sweep.claims, ids, sweep.command, planned, sweep.note))
     return write(asked, results)

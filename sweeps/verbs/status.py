@@ -11,8 +11,9 @@ import click
 
 from parrots.record import evaluation_path, is_done, read
 from parrots.spec import Cell
+from parrots.store import Store
 from sweeps import index, ledger, stopping
-from sweeps.course import interrupt, run_found
+from sweeps.course import fetched, interrupt, run_found
 from sweeps.guard import holder, lock, writable
 from sweeps.how import How, how_options
 from sweeps.index import Entry, Index
@@ -20,7 +21,7 @@ from sweeps.narrow import Narrowing
 from sweeps.notify import Teller
 from sweeps.say import TOLD, columns, out, say_failed
 from sweeps.spec import Sweep, load, manifest_path
-from sweeps.verbs.options import narrowing_options, notify_option, results_option
+from sweeps.verbs.options import narrowing_options, notify_option, results_option, stored
 
 STATES = ("done", "failed", "missing")
 
@@ -28,6 +29,7 @@ STATES = ("done", "failed", "missing")
 @click.command()
 @click.argument("sweep", required=False)
 @results_option
+@stored
 @narrowing_options
 @click.option("--all", "everything", is_flag=True, help=f"Tell of every failed cell; otherwise of {TOLD} at most.")
 def status(sweep: str | None, results: Path, narrowing: Narrowing, everything: bool) -> None:
@@ -91,19 +93,25 @@ def state(one: Entry, books: ledger.Ledger) -> str:
 @how_options
 @notify_option
 def retry(sweep: str, results: Path, wanted: str, how: How, notify: tuple[str, ...]) -> int:
-    """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more."""
+    """Run those cells of SWEEP again whose last attempt ended so, and no others. Its earlier attempts count no more.
+
+    Those that --early-stop has ended are `stopped`; without that option they are trained to their end.
+    """
     kinds = {kind.strip() for kind in wanted.split(",")}
-    if not kinds <= {"oom", "failed", "infrastructure", "bug"}:
-        raise ValueError(f"--status {wanted}: oom, failed (any other), infrastructure or bug; diverged is a result")
+    if not kinds <= {"oom", "failed", "infrastructure", "bug", "stopped"}:
+        ways = "oom, failed (any other), infrastructure or bug; stopped (early, by a rule)"
+        raise ValueError(f"--status {wanted}: {ways}; diverged is a result")
     signal.signal(signal.SIGTERM, interrupt)
-    found, tell = load(sweep, results), Teller(sweep, notify)
+    tell = Teller(sweep, notify)
     writable(results)
     with lock(results):
+        fetched(how, results)
+        found = load(sweep, results)
         again = chosen(found, results, kinds)
         if not again:
-            out.print(f"no cell of {found.name} has failed with {' or '.join(sorted(kinds))}")
+            out.print(f"no cell of {found.name} has ended with {' or '.join(sorted(kinds))}")
             return 0
-        forget(again, results)
+        forget(again, results, how.stored(results))
         return run_found(found, results, how, only={cell.trial.id for cell in again}, tell=tell)
 
 
@@ -115,13 +123,16 @@ def chosen(found: Sweep, results: Path, kinds: set[str]) -> list[Cell]:
     return [cell for cell in failed if kinds & {last[cell.trial.id][name][0].as_py() for name in ("status", "failure")}]
 
 
-def forget(cells: list[Cell], results: Path) -> None:
+def forget(cells: list[Cell], results: Path, store: Store | None = None) -> None:
     """Put the records of failed attempts where they are kept, and count no more."""
     folder = results / "failures" / "retried"
     folder.mkdir(exist_ok=True)
     when = time.strftime("%Y%m%d-%H%M%S")
     for path in (path for cell in cells for path in ledger.read(results).failures[cell.trial.id]):
-        path.rename(folder / f"{path.stem}-{when}.parquet")
+        kept = path.rename(folder / f"{path.stem}-{when}.parquet")
+        if store:
+            store.put(kept)
+            store.delete(path)
 
 
 @click.command()

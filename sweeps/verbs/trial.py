@@ -3,18 +3,19 @@
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import ValidationError
 
-from parrots.frozen import one_line
+from parrots.frozen import canonical, one_line
 from parrots.spec import Evaluation, Trial
 from parrots.tasks.task import Split
 from sweeps import run_manifest, trials
 from sweeps.say import columns, out, visible
-from sweeps.verbs.options import results_option
+from sweeps.verbs.options import results_option, stored
 
 trial_argument = click.argument("trial_id", metavar="TRIAL")
 
@@ -22,6 +23,7 @@ trial_argument = click.argument("trial_id", metavar="TRIAL")
 @click.command()
 @trial_argument
 @results_option
+@stored
 def logs(trial_id: str, results: Path) -> None:
     """Show each attempt at TRIAL (the first characters of its id): when, where, how it ended and why; then what it measured.
 
@@ -109,9 +111,8 @@ def evaluate(trial_ids: tuple[str, ...], results: Path, tasks: tuple[str, ...], 
         for one in cell.evaluations:
             path = evaluation_path(one.of(cell.trial), results)
             if not path.exists():
-                replace(ask(cell.trial, one, place), sweep=trials.attempts(cell.trial.id, results)[-1].about["sweep"]).write(
-                    results
-                )
+                made = ask(cell.trial, one, results, place)
+                replace(made, sweep=trials.attempts(cell.trial.id, results)[-1].about["sweep"]).write(results)
             for value in trials.attempt(path).measured:
                 score = (f"{value['value']:.5g}", f"{value['stderr']:.2g}", f"{value['n']:,}")
                 rows.append((cell.trial.id, f"{one.name}/{value['metric']}", *score))
@@ -150,15 +151,21 @@ def _value(text: str) -> Any:
 @results_option
 @click.option("--out", "folder", default="reproduced", show_default=True, help="Results folder of the new run.")
 def reproduce(trial_id: str, results: Path, folder: str) -> None:
-    """Print the command that runs TRIAL again with what it was run with: its commit, its threads, its workers, its cell."""
+    """Print the command that runs TRIAL again with what it was run with: its commit, device, threads and workers.
+
+    And that asks its model again what it was asked besides.
+    """
     found = trials.one(trial_id, results, failed=True)
     last = trials.attempts(found, results)[-1].about
-    for line in again(last, folder, run_manifest.of(last["sweep"], last["started"], results)):
+    manifest = run_manifest.of(last["sweep"], last["started"], results)
+    for line in again(last, folder, manifest, trials.evaluations(found, results)):
         click.echo(line)
 
 
-def again(about: dict[str, Any], folder: str, manifest: Path | None = None) -> list[str]:
+def again(about: dict[str, Any], folder: str, manifest: Path | None = None, asked: Sequence[Evaluation] = ()) -> list[str]:
     """A shell script of one command after comments that say what the machine, the code and the packages were.
+
+    How experts were computed is in no record; by default it follows from device and shape.
 
     What a record says of them is somebody's text: it stays on its line, and in the command it is a number or quoted.
     """
@@ -173,11 +180,24 @@ def again(about: dict[str, Any], folder: str, manifest: Path | None = None) -> l
         )
     if manifest:
         lines.append(f"# the run's manifest: {manifest}")
-    threads = re.search(r", ([0-9]+) threads$", about["hardware"])
+    if about["stacked"] > 1:
+        lines.append(f"# trained side by side with {about['stacked'] - 1} others; alone its numbers are these to rounding")
+    threads = re.search(r", ([0-9]+) threads$", about["hardware"])  # of a CPU; a GPU goes by its name alone
     environment = f"OMP_NUM_THREADS={threads[1]} " if threads else ""
     start = f"torchrun --nproc-per-node {about['workers']} -m" if about["workers"] > 1 else "python -m"
-    cell = shlex.quote(json.dumps({"trial": json.loads(about["trial"])}, sort_keys=True))
+    said = " ".join(shlex.quote(json.dumps(one, sort_keys=True)) for one in cells(about["trial"], asked))
     file = shlex.quote(f"{about['trial_id']}.jsonl")
     lines = [visible(line).replace("\n", "\\n") for line in lines]
-    lines.append(f"printf '%s\\n' {cell} > {file} && {environment}{start} parrots.run {file} --out {shlex.quote(folder)}")
+    options = f"--device {'cpu' if threads else 'cuda'} --out {shlex.quote(folder)}"
+    lines.append(f"printf '%s\\n' {said} > {file} && {environment}{start} parrots.run {file} {options}")
     return lines
+
+
+def cells(trial: str, asked: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """A trial and what it was asked besides, as JSON data: a cell, and others where two evaluations go by one name."""
+    found: list[dict[str, Evaluation]] = [{}]
+    for one in asked:
+        if one.name in found[-1]:
+            found.append({})
+        found[-1][one.name] = one
+    return [{"trial": json.loads(trial), "evaluations": canonical([*some.values()])} for some in found]

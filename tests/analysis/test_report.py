@@ -57,7 +57,13 @@ def results(make_trial, tmp_path):
 @pytest.fixture
 def written(results):
     folder, ids = results
-    return write([Asked("mine", "What I asked", [CLAIM], ids, "parrots run mine")], folder)
+    return write([Asked("mine", "What I asked", [CLAIM], ids, "parrots run mine", note="Not the paper's batch.")], folder)
+
+
+def test_what_the_numbers_are_not_stands_beside_what_made_them(written):
+    assert "Made by <code>parrots run mine</code>. <b>Not the paper&#39;s batch.</b></p>" in written.html.read_text()
+    text = written.html.with_name("report.md").read_text()
+    assert "Made by `parrots run mine`. **Not the paper's batch.**\n\n- **" in text
 
 
 def test_the_report_states_what_the_data_show(written):

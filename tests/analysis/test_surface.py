@@ -47,6 +47,22 @@ def test_a_peak_lies_where_it_was_put(top, verdict):
     assert decide(Peak(**SHARED, form="linear", along="tpp", least=10, most=40), frame).verdict == verdict
 
 
+def test_values_that_are_only_bounds_count_as_bounds_in_slopes_and_peaks():
+    """All above a line are known to lie above it and no more. Taken for values they flatten the slope and move the top."""
+
+    def hidden(frame: pd.DataFrame, above: float) -> pd.DataFrame:
+        beyond = frame["y"] > above
+        assert 3 < beyond.sum() < len(frame) / 2
+        return frame.assign(**{"y": frame["y"].clip(upper=above), "y.side": beyond.astype(float)})
+
+    rising = hidden(sparse_models(lambda tpp, _: 0.1 * np.log2(tpp)), 0.45)
+    assert slope(rising, "y", "linear", "tpp").distance.value == pytest.approx(0.1, abs=0.01)
+    assert slope(rising.drop(columns="y.side"), "y", "linear", "tpp").distance.value < 0.08
+    peaked = hidden(sparse_models(lambda tpp, _: 1 - 0.2 * np.log10(tpp / 150) ** 2, noise=0.003), 0.96)
+    assert 10 ** peak(peaked, "y", "linear", "tpp").distance.value == pytest.approx(150, rel=0.1)
+    assert 10 ** peak(peaked.drop(columns="y.side"), "y", "linear", "tpp").distance.value < 120
+
+
 def test_a_curve_that_only_rises_has_no_peak_within_reach():
     frame = sparse_models(lambda tpp, _: np.log10(tpp))
     assert decide(Peak(**SHARED, form="linear", along="tpp", least=10, most=40), frame).verdict == "contradicted"

@@ -4,6 +4,7 @@ import warnings
 import pandas as pd
 import pytest
 
+from analysis.claims import COLUMNS
 from analysis.table import curves, load, with_best_lr
 from parrots.measurement import Measurement
 
@@ -27,6 +28,7 @@ def test_a_row_has_declared_fields_counts_and_final_metrics(make_trial, tmp_path
     frame = load(tmp_path, [done(trial, tmp_path, 2.0)])
     (row,) = frame.to_dict("records")
     assert (row["kind"], row["n_experts"], row["top_k"], row["seed"], row["lr"]) == ("MoE", 4, 2, 3, 0.01)
+    assert row.keys() >= set(COLUMNS)
     assert (row["N_total"], row["N_active"]) == (trial.total.N, trial.active.N)
     assert (row["loss"], row["exact_match"], row["exact_match.stderr"], row["exact_match.n"]) == (2.0, 0.5, 0.05, 100)
 

@@ -1,5 +1,6 @@
 """Workers that share a trial leave it at one step and take it up again, as many of them or one."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 def call(line: list[str], out: Path, *more: str, **env: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
-    return subprocess.run([*line, "--out", str(out), *more], capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run([*line, "--out", str(out), *more], capture_output=True, text=True, env=env, timeout=120)
 
 
 def values(out: Path) -> dict:
@@ -65,3 +66,85 @@ def test_two_workers_go_on_from_a_checkpoint_of_two_and_so_does_one(tmp_path, th
     assert done.returncode == 0, done.stderr
     one, other = values(tmp_path / "undisturbed"), values(tmp_path / "out")
     assert other == (one if then == 2 else pytest.approx(one, rel=1e-4, abs=1e-5))
+
+
+FULL = """
+import os, sys, torch
+import parrots.run as run
+from parrots import meeting
+from parrots.training import trainer
+
+meeting.PATIENCE_S = 3.0
+real, steps, rank = trainer.micro_step, [0], os.environ["RANK"]
+
+def micro_step(model, batch, *rest):
+    steps[0] += 1
+    full = rank in os.environ["FULL"] and steps[0] > 4 and len(batch.inputs_BS) > 5
+    if full and os.environ["WHERE"] == "forward":
+        raise torch.OutOfMemoryError("no room for more than five")
+    done = real(model, batch, *rest)
+    if full:
+        raise torch.OutOfMemoryError("no room for more than five")
+    return done
+
+trainer.micro_step = micro_step
+code = run.main(sys.argv[1:])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+@pytest.mark.parametrize(("full", "where"), [("1", "forward"), ("0", "backward"), ("01", "forward")])
+def test_out_of_memory_on_one_of_two_workers_halves_the_micro_batch_of_both(tmp_path, full, where):
+    """Where one alone has met it the other stands in a collective: both processes end, and torchrun starts them again."""
+    trials = [make(MOE), make(task=PATH)]
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=trial)) + "\n" for trial in trials))
+    assert call([*TWO, str(cells)], tmp_path / "undisturbed").returncode == 0
+    (tmp_path / "full.py").write_text(FULL)
+    restarts = ["--max-restarts", "2"] if len(full) == 1 else []
+    line = [*TWO[:-2], *restarts, str(tmp_path / "full.py"), str(cells)]
+    done = call(line, tmp_path / "out", PYTHONPATH=str(Path.cwd()), FULL=full, WHERE=where)
+    assert done.returncode == 0, done.stderr
+    assert values(tmp_path / "out") == pytest.approx(values(tmp_path / "undisturbed"), rel=1e-4, abs=1e-5)
+    failures = read(sorted((tmp_path / "out" / "failures").iterdir())).to_pylist()
+    assert sorted((one["trial_id"], one["failure"], one["attempt"]) for one in failures) == sorted(
+        (trial.id, "oom", 1) for trial in trials
+    )
+    assert {json.loads(path.read_bytes())["micro_batch"] for path in (tmp_path / "out" / "fits").iterdir()} == {5}
+
+
+BROKEN = """
+import os, sys
+import parrots.run as run
+from parrots import execution, meeting
+
+meeting.PATIENCE_S = 3.0
+real = execution.load
+
+def load(task, *rest):
+    if task.kind == "phonebook" and os.environ["RANK"] in os.environ["BROKEN"]:
+        raise KeyError("a page")
+    return real(task, *rest)
+
+execution.load = load
+code = run.main(sys.argv[1:])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+@pytest.mark.parametrize("broken", ["0", "01"])
+def test_a_cell_that_fails_on_a_worker_leaves_its_reason_and_stops_no_other(tmp_path, broken):
+    bad, good = make(), make(task=PATH)
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=trial)) + "\n" for trial in (bad, good)))
+    (tmp_path / "broken.py").write_text(BROKEN)
+    restarts = ["--max-restarts", "1"] if len(broken) == 1 else []
+    line = [*TWO[:-2], *restarts, str(tmp_path / "broken.py"), str(cells)]
+    done = call(line, tmp_path / "out", PYTHONPATH=str(Path.cwd()), BROKEN=broken)
+    assert done.returncode == 1
+    assert {trial_id for trial_id, _, _ in values(tmp_path / "out")} == {good.id}
+    failures = read(sorted((tmp_path / "out" / "failures").iterdir())).to_pylist()
+    assert {(one["trial_id"], one["failure"]) for one in failures} == {(bad.id, "bug")}
+    assert {one["reason"].splitlines()[-1] for one in failures} == {"KeyError: 'a page'"}

@@ -1,6 +1,7 @@
 """Hosts without a cloud: network namespaces on one bridge, each with processes, name, home and sshd of its own"""
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -21,17 +22,22 @@ def missing() -> str:
 
 
 class Host:
-    """A host at NET.number; `start` boots it, `kill` is a power cut."""
+    """A host at NET.number; `start` boots it, `kill` is a power cut.
 
-    def __init__(self, number: int, folder: Path, public_key: Path):
+    environment: of each login, if its disk at /shared is its own, and not the one that all share.
+    """
+
+    def __init__(self, number: int, folder: Path, public_key: Path, environment: dict[str, str] | None = None):
         self.name, self.address, self.folder = f"parrots{number}", f"{NET}.{number}", folder / f"host{number}"
+        self.disk = folder / "shared" if environment is None else self.folder / "disk"
         self.process: subprocess.Popen[bytes] | None = None
         home = self.folder / "home"
         (home / ".ssh").mkdir(parents=True)
         shutil.copy(public_key, home / ".ssh" / "authorized_keys")
         # what sshd gives a login: one interface has a route to the other hosts, and gloo has to be told which
         lines = ("export GLOO_SOCKET_IFNAME=eth0", "export RAY_DISABLE_MEMORY_MONITOR=1", "export OMP_NUM_THREADS=1")
-        (home / ".bashrc").write_text("\n".join((*lines, "")))
+        more = (f"export {name}={shlex.quote(value)}" for name, value in (environment or {}).items())
+        (home / ".bashrc").write_text("\n".join((*lines, *more, "")))
         (home / ".profile").write_text(". ~/.bashrc\n")
         key = self.folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
@@ -44,8 +50,8 @@ class Host:
         (self.folder / "boot").write_text(
             f"""set -e
 hostname {self.name}
-mkdir -p {self.folder}/ray {self.folder.parent}/shared /tmp/ray /run/sshd /shared
-mount --bind {self.folder.parent}/shared /shared
+mkdir -p {self.folder}/ray {self.disk} /tmp/ray /run/sshd /shared
+mount --bind {self.disk} /shared
 mount --bind {self.folder}/passwd /etc/passwd
 mount --bind {self.folder}/ray /tmp/ray
 mount -t tmpfs tmpfs /dev/shm
@@ -88,6 +94,7 @@ exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
         """End it and its network."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        subprocess.run(["ip", "link", "delete", f"v{self.name}"], check=False)  # whatever still holds the namespace
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
 
 

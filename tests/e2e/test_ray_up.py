@@ -1,10 +1,13 @@
-"""docs/CLUSTER.md line by line on three hosts, one of which is lost and comes back: every cell ends with one good record."""
+"""docs/CLUSTER.md line by line on three hosts: a sweep that is stopped goes on, one host is lost and comes back, and every
+cell ends with one good record."""
 
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,8 +42,17 @@ def sweep(scale):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Three hosts, a project folder, and the file that `ray up` is given, which is clusters/onprem.yaml filled in."""
-    folder = tmp_path_factory.mktemp("cluster")
+    """Three hosts that share a file system."""
+    with three_hosts(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@contextmanager
+def three_hosts(folder: Path, environment: Callable[[], dict[str, str]] = lambda: None):
+    """Three hosts, a project folder, and the file that `ray up` is given, which is clusters/onprem.yaml filled in.
+
+    environment: of a login, if each host has a disk of its own; made when there is a network.
+    """
     home, project = folder / "home", folder / "project"
     (home / ".ssh").mkdir(parents=True)
     key = home / ".ssh" / "id_ed25519"
@@ -54,8 +66,9 @@ def cluster(tmp_path_factory):
     hosts = []
     try:
         bridge()
+        of_login = environment()
         for number in (11, 12, 13):
-            hosts.append(Host(number, folder, key.with_suffix(".pub")))
+            hosts.append(Host(number, folder, key.with_suffix(".pub"), of_login))
             hosts[-1].start()
         yield Cluster(folder, home, project, hosts)
     finally:
@@ -118,8 +131,11 @@ class Cluster:
         return len(list(self.records.glob("*.parquet")))
 
     def wait_for(self, records: int, seconds: float) -> None:
+        self.until(lambda: self.done() >= records, seconds)
+
+    def until(self, holds: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self.done() < records:
+        while not holds():
             assert time.monotonic() < end, self(f"parrots logs --cluster {FILE}") + self(f"parrots status --cluster {FILE}")
             time.sleep(0.5)
 
@@ -127,18 +143,28 @@ class Cluster:
 def page() -> list[str]:
     """The commands for machines of one's own."""
     text = (HERE / "docs" / "CLUSTER.md").read_text()
-    return text.partition("## Machines of your own")[2].split("```")[1].split("\n")[1:-1]
+    lines = text.partition("## Machines of your own")[2].split("```")[1].split("\n")[1:-1]
+    return [line.partition("    #")[0] for line in lines]
 
 
 def test_the_page_on_three_hosts_one_of_which_is_lost_meanwhile(cluster):
     cells, said = find(str(cluster.project / "my_sweep.py")).cells, {}
+    begun = cluster.records.parent / "sweeps" / "my_sweep" / "manifest.json"
     for line in page():
         if line.startswith("ray up"):
             assert (cluster.folder / "home" / ".config" / "parrots" / "keys" / "checkpoint").exists()
             said[line] = cluster(line, "--no-config-cache")
+        elif line.startswith("parrots run") and line not in said:
+            said[line] = cluster(line, "--checkpoint-every", "2")
+            cluster.until(begun.exists, 240)
+        elif line.startswith("parrots stop"):
+            cluster.wait_for(1, 240)
+            said[line] = cluster(line, "--wait", "240")
+            kept = {path: path.stat().st_mtime_ns for path in cluster.records.iterdir()}
+            assert len(kept) < len(cells)
         elif line.startswith("parrots run"):
             said[line] = cluster(line, "--checkpoint-every", "2")
-            cluster.wait_for(1, 240)
+            cluster.wait_for(len(kept) + 1, 240)
             lost = cluster.hosts[2]
             lost.kill()
             time.sleep(6)
@@ -157,6 +183,8 @@ def test_the_page_on_three_hosts_one_of_which_is_lost_meanwhile(cluster):
     assert set(rows["trial_id"]) == {cell.trial.id for cell in cells}
     assert (rows["status"] == "done").all()
     assert rows.groupby("trial_id")["started"].nunique().eq(1).all()
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}  # the second run has gone on, not begun anew
+    assert "stopped; finished records and checkpoints stay" in said[f"parrots stop --cluster {FILE}"]
     head = subprocess.run(["git", "-C", str(cluster.project), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     assert set(rows["commit"]) == {head.strip()}  # of the code that was sent, not of what is installed there
     assert "nothing stops a run" in said[f"parrots doctor --cluster {FILE}"]

@@ -121,7 +121,8 @@ def test_any_small_configuration_exports_with_equal_logits(data, tmp_path_factor
     folder = tmp_path_factory.mktemp("export")
     ours = built(ffn, **options)
     hf.export(ours, folder, VOCABULARY)
-    assert distance(ours, theirs_of(folder)) < 1e-5 * max(1.0, ours(tokens()).logits.abs().max().item())  # rounding is relative
+    # Rounding is relative and these weights make logits of up to 7: the worst of 150 draws was 1.4e-5, at one of 6.0.
+    assert distance(ours, theirs_of(folder)) < max(1e-5, 4e-6 * ours(tokens()).logits.abs().max().item())
 
 
 @pytest.mark.parametrize("ffn", [SPARSE, MoE(d_ff=12, n_experts=5, activation="mlp", router="hash")])

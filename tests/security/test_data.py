@@ -170,6 +170,20 @@ def test_what_reproduces_a_trial_is_one_command_whatever_its_record_says(field, 
     subprocess.run(["bash"], input=script, text=True, check=True, env={"PATH": os.environ["PATH"]})
 
 
+@pytest.mark.parametrize("text", ["null", "[" * 10_000, '{"name": "$(touch owned)"}', *TEXTS])
+def test_what_a_record_of_an_evaluation_says_reaches_no_command_unless_it_is_one(text, capsys):
+    results = Path("results")
+    record(TRIAL).write(results)
+    path = results / "evaluations" / f"{TRIAL.id}-00000000.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist([record(TRIAL).table().to_pylist()[0] | {"evaluated": text}], SCHEMA), path)
+    assert main(["reproduce", TRIAL.id]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    (line,) = told.err.splitlines()
+    assert str(path) in line
+
+
 def test_a_page_shows_what_a_record_and_a_manifest_say_and_runs_none_of_it(capsys):
     """Names and reasons reach the report of a results folder that nobody looked at: HTML escapes them, terminals see them."""
     text = "".join(text for text in TEXTS[:3])

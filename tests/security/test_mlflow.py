@@ -17,26 +17,30 @@ from parrots import keys
 from sweeps.cli import main
 from sweeps.verbs.mlflow import SAFE, server
 
+from .network import another_address
+
 ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
+    """Of a server that was told to listen on every network; with its process and its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("team")
     command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(folder)]
+    command += ["--host", "0.0.0.0", "--allowed-hosts", "box"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=subprocess.STDOUT, text=True)
     try:
         end = time.monotonic() + 240
         while process.poll() is None and time.monotonic() < end:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                if probe.connect_ex((another_address(), port)) == 0:
                     break
             time.sleep(0.5)
-        yield f"127.0.0.1:{port}", process.pid, folder / "log"
+        yield f"{another_address()}:{port}", process.pid, folder / "log"
     finally:
         process.terminate()
         process.wait(30)
@@ -52,12 +56,16 @@ def status(address: str, password: str = "", **headers: str) -> int:
 
 
 def test_who_has_no_password_or_another_name_is_refused_and_no_secret_is_seen(address):
+    """From the network too, at whose address it answers to the names alone that it was given."""
     at, pid, log = address
+    port = at.partition(":")[2]
     password = str(keys.secret("mlflow-password"))
-    assert status(at) == 401
-    assert status(at, "password1234") == 401
-    assert status(at, password) == 200
-    assert status(at, password, Host="rebound.example") == 403
+    for asked, named in ((f"127.0.0.1:{port}", f"127.0.0.1:{port}"), (at, f"box:{port}")):
+        assert status(asked, Host=named) == 401
+        assert status(asked, "password1234", Host=named) == 401
+        assert status(asked, password, Host=named) == 200
+        assert status(asked, password, Host="rebound.example") == 403
+    assert status(at, password) == 403
     secrets = (password, str(keys.secret("mlflow-session")))
     seen = Path(f"/proc/{pid}/cmdline").read_text() + log.read_text()
     assert not any(secret in seen for secret in secrets)
@@ -71,6 +79,20 @@ def test_its_command_names_its_hosts_and_takes_no_servers_options(tmp_path):
     assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5000,localhost:5000,box:5000"
     assert not {"--gunicorn-opts", "--uvicorn-opts", "--backend-store-uri"} & set(command)
     assert SAFE["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+def test_it_listens_on_the_loopback_address_unless_told_otherwise_and_then_is_told_its_names(tmp_path, monkeypatch, capsys):
+    started: list[tuple] = []
+    monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
+    monkeypatch.setattr("sweeps.verbs.mlflow.free", lambda port: None)
+    asked = ["mlflow", "serve", "--results", str(tmp_path)]
+    assert main([*asked, "--host", "0.0.0.0"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--host 0.0.0.0: name what others call this machine by" in line
+    assert main(asked) == 0
+    ((_, command, _),) = started
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[-2:] == ["--app-name", "basic-auth"]
 
 
 def test_mlflow_and_ray_are_new_enough():

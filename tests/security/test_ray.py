@@ -12,6 +12,8 @@ import pytest
 
 from sweeps import token
 
+from .network import another_address, family, listening
+
 STARTS = """
 import ray, time
 found = ray.init(address="local", num_cpus=1, include_dashboard=True, dashboard_port={port}, object_store_memory=80 * 2**20)
@@ -23,6 +25,7 @@ OWN = """
 from sweeps.run import start
 import os, ray, time
 start(1)
+ray.get(ray.remote(lambda: None).remote())
 print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"], flush=True)
 time.sleep(600)
 """
@@ -80,20 +83,40 @@ def test_who_has_no_token_or_another_is_refused(address, path):
     assert status(at + path, secret) == 200
 
 
-def test_the_ray_that_a_run_starts_obeys_those_alone_who_have_its_token(tmp_path):
-    """Its head answers on every network, and whoever it obeys runs what they like."""
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The Ray that a run starts for itself, with a worker: its head's address, its token, its driver, an environment."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    clean |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    clean |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path_factory.mktemp("own") / "token")}
     command = [sys.executable, "-c", OWN]
     process = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         at, secret = process.stdout.readline().split()
-        given = ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": secret})
-        codes = [
-            subprocess.run([sys.executable, "-c", ASKS, at], env=clean | {"RAY_AUTH_MODE": "token"} | one, capture_output=True)
-            for one in given
-        ]
-        assert [done.returncode for done in codes] == [3, 3, 0], codes
+        yield at, secret, process.pid, clean
     finally:
         process.terminate()
         process.wait(60)
+
+
+def test_the_ray_that_a_run_starts_obeys_those_alone_who_have_its_token(own):
+    """Whoever it obeys runs what they like."""
+    at, secret, _, clean = own
+    given = ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": secret})
+    codes = [
+        subprocess.run([sys.executable, "-c", ASKS, at], env=clean | {"RAY_AUTH_MODE": "token"} | one, capture_output=True)
+        for one in given
+    ]
+    assert [done.returncode for done in codes] == [3, 3, 0], codes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets and their processes are read from Linux' /proc")
+def test_the_ray_that_a_run_starts_is_not_to_be_reached_from_the_network(own):
+    """Neither its head nor its node, its agents, its workers, its driver: at least one socket of each of five."""
+    at, _, driver, _ = own
+    found = listening(family(driver))
+    assert len(found) >= 5
+    assert all(address.is_loopback for address, _ in found), found
+    port = int(at.rpartition(":")[2])
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((another_address(), port), timeout=10)

@@ -17,6 +17,7 @@ from sweeps.notify import Teller
 from ..conftest import make
 from ..test_record import record
 
+ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-0123456789"
 
 
@@ -54,6 +55,14 @@ def test_what_a_run_leaves_has_no_secret_of_its_environment(tmp_path):
         content = path.read_bytes()
         assert SECRET.encode() not in content, path
         assert key not in content, path
+
+
+def test_the_keys_that_tests_make_go_with_them(tmp_path):
+    code = "import os, tests.conftest; from parrots import keys; keys.secret('x'); print(os.environ['PARROTS_KEYS'])"
+    env = {name: value for name, value in os.environ.items() if name != "PARROTS_KEYS"} | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == tmp_path
+    assert not list(tmp_path.glob("parrots-keys-*"))
 
 
 def test_a_traceback_of_ours_shows_stars():

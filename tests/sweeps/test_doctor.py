@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from parrots import keys
+from parrots.store import Store
 from sweeps import doctor, doctor_nodes
 from sweeps.cli import main
 
@@ -88,7 +89,7 @@ def test_a_port_that_is_taken_is_a_note(monkeypatch):
 
 
 SAID = {"python": doctor.platform.python_version().rpartition(".")[0], "torch": torch.__version__, "wrong": "", "at": "/r"}
-SAID |= {"gpus": ["H200"] * 8, "shared": True, "free": 2**40}
+SAID |= {"gpus": ["H200"] * 8, "shared": True, "closed": "", "free": 2**40}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ SAID |= {"gpus": ["H200"] * 8, "shared": True, "free": 2**40}
         ({"torch": "2.0.0"}, "torch 2.0.0, here"),
         ({"wrong": "Permission denied"}, "cannot write to /r (Permission denied)"),
         ({"shared": False}, "/r is another folder there than here"),
+        ({"closed": "store s3://b/r: AWS Error ACCESS_DENIED"}, "ACCESS_DENIED"),
         ({"free": 2**20}, "0.0 GiB free for Ray's files"),
         ({"time": 160.0}, "its clock is +60 s"),
     ],
@@ -150,6 +152,14 @@ def test_a_run_that_would_fail_is_exit_code_1_with_its_remedy(capsys):
     assert "FAILS  results: cannot write to /proc" in said
     assert "name another folder with --results" in said
     assert "would stop a run" in said
+
+
+def test_a_store_is_looked_at_where_there_is_one(s3, credentials, tmp_path):
+    found = [one for one in doctor.checks(tmp_path, s3.uri("doctor")) if one.what == "store"]
+    assert [one.state for one in found] == ["ok"]
+    ((_, remedy),) = failing([doctor.usable(Store(s3.uri("doctor", bucket="none-such"), tmp_path))])
+    assert remedy.startswith("the address, the bucket")
+    assert s3.keys("doctor") == []
 
 
 def test_a_ray_that_is_not_there_fails_in_a_line_at_once(tmp_path):

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from parrots.failures import classify, of_group
+from parrots.failures import Further, classify, of_group
 from parrots.frozen import canonical_json
 from parrots.spec import Cell
+from parrots.store import Store
+from parrots.thresholds import Thresholds
 from sweeps import devices, stopping
 from sweeps.cli import main
 from sweeps.how import How
@@ -40,10 +42,18 @@ def test_a_failure_has_a_class(error, kind):
 
 
 def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
-    gone = RuntimeError("Connection closed by peer")
-    assert of_group([gone, gone]) == "infrastructure"
-    assert of_group([gone, ValueError("wrong shape")]) == "bug"
-    assert of_group([gone, torch.OutOfMemoryError("full"), ValueError("wrong shape")]) == "oom"
+    gone = classify(RuntimeError("Connection closed by peer"))
+    assert of_group([gone, None]) == "infrastructure"
+    assert of_group([gone, "bug"]) == "bug"
+    assert of_group([gone, "oom", "bug"]) == "oom"
+
+
+def test_half_the_micro_batch_is_no_attempt_of_those_that_are_allowed():
+    group, alone = Further(10), Further(1)
+    assert [group.takes("oom") for _ in range(7)] == [True] * 4 + [True, False, False]  # 5, 3, 2, 1, and one besides
+    assert [alone.takes("oom") for _ in range(2)] == [True, False]
+    assert [alone.takes("infrastructure") for _ in range(4)] == [True] * 3 + [False]
+    assert not alone.takes("bug")
 
 
 def test_the_smaller_of_hours_and_money_ends_a_run():
@@ -72,6 +82,17 @@ def test_money_without_a_price_is_bad_input(capsys, tmp_path):
     code = main(["run", "quickstart", "--results", str(tmp_path / "r"), "--max-cost", "5", "--price", str(prices)])
     assert code == 2
     assert "no price of" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_bounds_of_alarms_reach_the_workers_and_nonsense_is_refused_before_anything_runs(capsys, tmp_path):
+    from sweeps.work import Given
+
+    bounds = Thresholds().but(["swamped=8"]).but(How(alarms=("swamped=9", "steps=50")).alarms)
+    given = Given("mine", tmp_path, "none", 1, False, {}, {}, {}, {}, alarms=bounds)
+    assert (given.place().alarms.swamped, given.place().alarms.steps) == (9.0, 50)
+    assert main(["run", "quickstart", "--results", str(tmp_path / "r"), "--alarm", "swamped=0"]) == 2
+    assert "swamped='0': Input should be greater than 1" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 
@@ -181,6 +202,31 @@ def test_an_interrupted_sweep_has_the_stacks_that_it_had(tmp_path, left):
     assert after == {cell.trial.id: before[cell.trial.id] for cell in longest_first}
     leaders = {leader(trial_id, after) for trial_id in after}
     assert {cell.trial.id for cell in order[: len(leaders)]} == leaders
+
+
+def test_being_asked_to_end_reaches_a_machine_with_a_folder_of_its_own(s3, credentials, tmp_path):
+    from sweeps.events import Ending
+
+    one, other = (Store(s3.uri("ending"), tmp_path / name) for name in ("one", "other"))
+    one.results.mkdir()
+    assert not stopping.Asked(other.results, other)()
+    stopping.request(one.results)
+    watch = type("Watch", (), {"share": {}, "device_s": lambda self: 0.0})()
+    assert Ending(watch, one.results, How(store=one.uri)).stop_all()
+    assert stopping.Asked(other.results, other)()
+    stopping.withdraw(one.results, one)
+    assert not stopping.Asked(other.results, other)()
+
+
+def test_cells_are_not_stacked_where_machines_do_not_see_each_others_locks(tmp_path, monkeypatch):
+    from sweeps.run import side_by_side
+
+    cells = [Cell(trial=make(seed=seed)) for seed in range(4)]
+    stacked, store = How(stack=4), How(stack=4, store="s3://bucket")
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, store, 1)[1].values()} == {4}
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, stacked, 1)[1].values()} == {4}
+    assert {len(stack) for stack in side_by_side(cells, cells, tmp_path, store, 1)[1].values()} == {1}
 
 
 def test_being_asked_to_end_is_seen_until_it_is_withdrawn(tmp_path: Path, monkeypatch):

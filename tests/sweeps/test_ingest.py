@@ -12,6 +12,7 @@ from parrots.execution import finish
 from parrots.placement import Placement
 from parrots.record import SCHEMA, path_of, read
 from parrots.spec import Cell, Evaluation
+from sweeps import ledger
 from sweeps.cli import main
 
 from ..conftest import MOE, make
@@ -57,11 +58,26 @@ def test_what_was_run_elsewhere_comes_in_byte_for_byte_and_once(elsewhere, tmp_p
     assert ingest(capsys, elsewhere, tmp_path) == (0, "0 taken, 3 were here already, 0 refused; weights of 0 trials\n")
 
 
+def test_a_trial_that_was_ended_early_comes_in_as_such_and_only_with_its_rule(copied, tmp_path, capsys):
+    early = make(seed=4)
+    told = {"reason": "ended early by asha at step 5 of 20, loss 2", "steps": 5}
+    path = record(early, "stopped", [], early_stop="asha", **told).write(copied)
+    results = tmp_path / "results"
+    assert ingest(capsys, copied, results)[0] == 0
+    assert (results / "failures" / path.name).read_bytes() == path.read_bytes()
+    assert ledger.read(results).failures.keys() == {early.id, make(seed=3).id}
+    record(early, "stopped", [], **told).write(copied)
+    code, said = ingest(capsys, copied, tmp_path / "other")
+    assert code == 1
+    assert "status 'stopped' without the rule that ended it" in said
+
+
 def test_a_record_that_is_here_stays(elsewhere, tmp_path, capsys):
     ours = record(TRIAL).write(tmp_path).read_bytes()
     code, told = ingest(capsys, elsewhere, tmp_path)
     assert code == 1
     assert "is another record of this trial, and stays" in told
+    assert "weights of 0 trials" in told
     assert path_of(TRIAL.id, tmp_path).read_bytes() == ours
 
 

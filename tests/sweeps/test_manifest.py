@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from parrots.measurement import Measurement
+from parrots.thresholds import Thresholds
 from sweeps.cli import main
 from sweeps.spec import Sweep, documents, find, read
 
@@ -40,6 +41,17 @@ def test_it_needs_the_document_no_more(capsys):
     Path("mine.py").unlink()
     assert main(["plan", str(path)]) == 0
     assert "2 cells, 0 done" in capsys.readouterr().out
+
+
+def test_bounds_of_alarms_go_with_it_and_name_no_trial(capsys):
+    Path("mine.py").write_text(DOCUMENT.format(base=BASE, axes="{'seed': [0, 1]}"))
+    plain = find("mine.py")
+    said = plain.model_copy(update={"alarms": Thresholds().but(["swamped=8"])})
+    Path("manifest.json").write_text(said.text())
+    found = find("manifest.json")
+    assert (found.alarms.swamped, found.alarms.starved) == (8.0, Thresholds().starved)
+    assert [cell.trial.id for cell in found.cells] == [cell.trial.id for cell in plain.cells]
+    assert "alarms" not in plain.text()
 
 
 def test_a_manifest_runs_as_the_sweep_that_it_is_of(capsys):

@@ -3,16 +3,20 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sweeps import calibration, devices, ledger
+from parrots.spec import Cell
+from sweeps import calibration, devices, ledger, room
 from sweeps.cli import main
 from sweeps.how import hours_for
-from sweeps.plan import GROUP_START_S, START_S, longest_first, plan, timer_here
+from sweeps.ledger import Ledger
+from sweeps.plan import CELL_START_S, GROUP_START_S, START_S, longest_first, plan, timer_here
 from sweeps.spec import find
 
+from ..conftest import MOE, make
 from ..test_record import record
 from .test_spec import BASE
 
@@ -142,6 +146,25 @@ def test_cells_that_do_not_fit_are_named_with_what_would_make_them(capsys):
     assert "does not fit: micro-batches of 512" in said(capsys, *words, "--device-memory", "2GiB")
     assert "does not fit: 8 workers, micro-batches of 1 and recomputing" in said(capsys, *words, "--device-memory", "200MB")
     assert "does not fit: a larger device" in said(capsys, *words, "--device-memory", "1MB")
+
+
+def test_a_pass_that_counts_rows_is_in_the_time_of_those_that_need_one():
+    """Of a balancing group that is larger than what fits; a third of the step at most, since nothing goes backward."""
+    trial = make({**MOE, "n_experts": 8}, batch_size=64)
+    cell = Cell(trial=trial)
+    large = devices.known()["h200"]
+    small = replace(large, memory=room.needed(cell, large).peak)
+
+    def planned(device, **training) -> float:
+        said = trial.model_copy(update={"training": trial.training.model_copy(update=training)})
+        made = plan([Cell(trial=said)], Ledger(Path(), frozenset(), {}), 1, lambda _: 100.0, device=device)
+        return made.seconds[said.id] - CELL_START_S
+
+    assert planned(large) == 100.0
+    assert 115 < planned(small) < 100 * 4 / 3
+    assert planned(small, balance_group=1) == 100.0
+    assert planned(small, balance_by="step_before") == 100.0
+    assert planned(small, load_balance=0.0) == 100.0
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """quickstart's smoke cells: one done, one out of memory, one failed twice, the others missing."""
+    """quickstart's smoke cells: one done, one out of memory, one failed twice, one ended early, the others missing."""
     monkeypatch.chdir(tmp_path)
     found, folder = find("quickstart", "smoke"), tmp_path / "results"
     found.model_copy(update={"command": "parrots run quickstart"}).manifest(folder)
@@ -31,7 +31,8 @@ def results(tmp_path, monkeypatch):
     record(trials[0]).write(folder)
     record(trials[1], "oom", [], reason="MemoryError: 3 GiB").write(folder)
     record(trials[2], "oom", [], reason="MemoryError").write(folder)
-    record(trials[2], "failed", [], reason="ValueError: it broke", attempt=2).write(folder)
+    record(trials[2], "failed", [], reason="ValueError: it broke", attempt=2, failure="bug").write(folder)
+    record(trials[3], "stopped", [], reason="ended early by asha", early_stop="asha").write(folder)
     return folder
 
 
@@ -44,13 +45,13 @@ def test_every_sweep_that_was_run_is_listed_with_its_states(results, capsys):
     find("figure4a", "smoke").manifest(results)
     rows = [line.split() for line in said(capsys, "status").splitlines()]
     assert rows[0] == ["sweep", "scale", "done", "failed", "missing"]
-    assert ["quickstart", "smoke", "1", "2", "9"] in rows
+    assert ["quickstart", "smoke", "1", "3", "8"] in rows
     assert rows[1][:2] == ["figure4a", "smoke"]
 
 
 def test_a_part_of_a_sweep_has_its_own_states(results, capsys):
     told = said(capsys, "status", "quickstart", "--where", "task == 'phonebook' and seed == 0")
-    assert re.search(r"phonebook +1 +2 +3\n", told)
+    assert re.search(r"phonebook +1 +3 +2\n", told)
     assert "length2_path" not in told
 
 
@@ -76,7 +77,9 @@ def test_an_index_older_than_its_manifest_is_not_believed(results, capsys):
     assert "quickstart (laptop)" in said(capsys, "status", "quickstart")
 
 
-@pytest.mark.parametrize(("wanted", "chosen"), [("oom", [1]), ("failed", [2]), ("oom,failed", [1, 2])])
+@pytest.mark.parametrize(
+    ("wanted", "chosen"), [("oom", [1]), ("failed", [2]), ("oom,failed", [1, 2]), ("stopped", [3]), ("bug,stopped", [2, 3])]
+)
 def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_attempts(
     results, capsys, monkeypatch, wanted, chosen
 ):
@@ -93,8 +96,9 @@ def test_retry_runs_the_cells_whose_last_attempt_ended_so_and_forgets_their_atte
     assert len(whole.cells) == 12
     assert only == {trials[i] for i in chosen}
     books = ledger.read(results)
-    assert [books.attempts(trials[i]) for i in (1, 2)] == [0 if 1 in chosen else 1, 0 if 2 in chosen else 2]
-    assert len(list((results / "failures" / "retried").iterdir())) == sum({1: 1, 2: 2}[i] for i in chosen)
+    attempts = {1: 1, 2: 2, 3: 1}
+    assert {i: books.attempts(trials[i]) for i in attempts} == {i: 0 if i in chosen else n for i, n in attempts.items()}
+    assert len(list((results / "failures" / "retried").iterdir())) == sum(attempts[i] for i in chosen)
 
 
 def test_what_cannot_be_tried_again_is_one_line(results, capsys):
@@ -103,7 +107,7 @@ def test_what_cannot_be_tried_again_is_one_line(results, capsys):
     assert main(["retry", "depth"]) == 2
     assert "depth was not run into" in capsys.readouterr().err
     (results / "failures").rename(results / "gone")
-    assert "no cell of quickstart has failed with failed or oom" in said(capsys, "retry", "quickstart")
+    assert "no cell of quickstart has ended with failed or oom" in said(capsys, "retry", "quickstart")
 
 
 def test_stop_ends_the_run_that_holds_the_results_and_nothing_else(results, capsys):

@@ -2,18 +2,21 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from parrots.execution import run_trial
+from parrots.execution import finish, run_trial
 from parrots.placement import Placement
-from parrots.record import path_of, read
+from parrots.record import evaluations_of, path_of, read
+from parrots.spec import Cell, Evaluation
+from parrots.training import weights
 from sweeps.cli import main
 
-from ..conftest import GRAPHS, MOE, SEQUENCES, make
+from ..conftest import BOOK, GRAPHS, MOE, SEQUENCES, make
 from ..test_record import record
 
 ROOT = Path(__file__).parents[2]
@@ -93,19 +96,51 @@ def test_an_evaluation_that_cannot_be_asked_is_one_line_and_writes_nothing(capsy
     assert sorted(results.rglob("*")) == before
 
 
-def test_the_command_that_reproduce_prints_gives_the_same_numbers(capsys, results, tmp_path):
+def test_weights_that_are_not_the_records_are_neither_asked_nor_shown(capsys, results, tmp_path):
+    """Not even those of a model of the same shape, which would load and score otherwise."""
     trial = TRIALS["book"]
+    record(trial, weights_sha256="0" * 64).write(tmp_path)
+    (tmp_path / "weights").mkdir()
+    shutil.copy(weights.path_of(trial.id, results / "weights"), tmp_path / "weights")
+    for words in (["samples", trial.id], ["eval", trial.id, "--tasks", "own"], ["export", trial.id, str(tmp_path / "hf")]):
+        assert main([*words, "--results", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "not the weights that the record was made with" in line
+    assert not list(tmp_path.glob("evaluations/*"))
+    cell = Cell(trial=trial, evaluations=(Evaluation(name="again", task=trial.task),))
+    with pytest.raises(ValueError, match="not the weights"):
+        finish(cell, tmp_path, Placement(tmp_path / "data", tmp_path / "weights"), {})
+
+
+def test_the_command_that_reproduce_prints_gives_the_same_numbers(capsys, results, tmp_path):
+    """On the device that it was, and what its model was asked besides: twice by one name here, which two cells say."""
+    trial = TRIALS["book"]
+    for n_test in (20, 30):
+        asked = json.dumps({"name": "mine", "task": {**BOOK, "n_test": n_test}})
+        said(capsys, "eval", trial.id, "--results", results, "--tasks", asked)
     script = said(capsys, "reproduce", trial.id, "--results", results, "--out", "here").replace(
         "python -m", f"{sys.executable} -m"
     )
+    assert f"parrots.run {trial.id}.jsonl --device cpu --out here" in script
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
     assert done.returncode == 0
 
     def values(folder):
-        rows = read([path_of(trial.id, folder)]).to_pylist()
-        return [(row["metric"], row["step"], row["value"], row["stderr"], row["n"]) for row in rows]
+        paths = [path_of(trial.id, folder), *evaluations_of(trial.id, folder)]
+        assert len(paths) == 3
+        rows = read(paths).to_pylist()
+        return [(row["evaluation"], *(row[name] for name in ("metric", "step", "value", "stderr", "n"))) for row in rows]
 
     assert str(values(tmp_path / "here")) == str(values(results))
+
+
+def test_a_trial_of_a_gpu_is_reproduced_on_one(capsys, tmp_path):
+    trial = make()
+    record(trial, hardware="NVIDIA H100 80GB HBM3", workers=2, stacked=4).write(tmp_path)
+    *comments, command = said(capsys, "reproduce", trial.id, "--results", tmp_path).splitlines()
+    assert "&& torchrun --nproc-per-node 2 -m parrots.run" in command
+    assert command.endswith("--device cuda --out reproduced")
+    assert any("side by side with 3 others" in line for line in comments)
 
 
 def test_logs_has_each_attempt_with_its_whole_reason_and_what_was_measured(capsys, tmp_path):

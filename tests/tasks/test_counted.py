@@ -29,6 +29,13 @@ def test_no_example_is_longer_or_counts_more_tokens_than_its_task_says(declared)
         assert counted_N.max() == task.n_counted
 
 
+@pytest.mark.parametrize("declared", SMALL, ids=lambda one: one["kind"])
+def test_a_task_of_one_length_says_so(declared):
+    task = task_from(declared)
+    one = len(set(task.make("train").length_N.tolist())) == 1
+    assert task.one_length == one
+
+
 @pytest.mark.parametrize("declared", [one for one in SMALL if task_from(one).validated], ids=lambda one: one["kind"])
 def test_what_validates_is_drawn_apart_from_what_is_trained_on_and_from_the_test(declared):
     """As many examples as the test has; hardly one of them stands in another split, chance aside where graphs are few."""

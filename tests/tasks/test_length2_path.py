@@ -1,8 +1,12 @@
+import tracemalloc
+
 import networkx as nx
 import numpy as np
 import pytest
 
+from parrots.tasks import length2_path
 from parrots.tasks.length2_path import Length2Path
+from parrots.tasks.task import Examples
 
 N, DEGREE = 7, 2
 
@@ -72,3 +76,20 @@ def test_a_degree_that_leaves_no_graph_is_refused():
     with pytest.raises(ValueError, match="train_queries=21: at most 20"):
         Length2Path(n_vertices=5, n_train=1, train_queries=21)
     assert len(Length2Path(n_vertices=3, out_degree=2, n_train=5).make("train").tokens_NS) == 5
+
+
+def test_graphs_are_worked_on_in_parts_that_change_nothing_and_bound_memory(monkeypatch):
+    task = Length2Path(n_vertices=40, n_train=600, train_queries=4)
+    monkeypatch.setattr(length2_path, "CHUNK", 512)
+
+    def made(places: int) -> tuple[Examples, int]:
+        monkeypatch.setattr(length2_path, "PLACES", places)
+        tracemalloc.start()
+        try:
+            return task.make("train"), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    (whole, most), (parts, least) = made(512 * 40**2), made(7 * 40**2)
+    assert np.array_equal(whole.tokens_NS, parts.tokens_NS)
+    assert least < most / 4

@@ -1,5 +1,8 @@
 """Graphs, queries and answers against networkx; scores against answers made by hand."""
 
+import re
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from parrots.frozen import canonical
 from parrots.tasks.shortest_path import PROBABILITY, ShortestPath
 from parrots.tasks.task import Examples, Scores
 
+ROOT = Path(__file__).parents[2]
 KINDS = ["erdos_renyi", "regular", "barabasi_albert", "watts_strogatz"]
 SMALL = ShortestPath(n_vertices=9, p=0.25, n_train=400, n_test=200)
 
@@ -263,12 +267,31 @@ def test_graphs_that_cannot_be_held_out_are_an_error_and_no_endless_search():
 @pytest.mark.parametrize("n", sorted(PROBABILITY))
 def test_reachable_pairs_are_three_and_a_half_edges_apart(n):
     """On the supercritical branch: more edges bring pairs nearer. n = 25 never gets that far and is at its peak."""
-    at, _, _ = graphs.lengths(1, n, PROBABILITY[n], 20_000)
+    at, _, _ = graphs.lengths(1, n, PROBABILITY[n], 100_000)
     more, _, _ = graphs.lengths(1, n, 1.15 * PROBABILITY[n], 20_000)
     fewer, _, _ = graphs.lengths(1, n, 0.85 * PROBABILITY[n], 20_000)
     assert more < at
     if n == 25:
         assert fewer < at < 3.5
     else:
-        assert at == pytest.approx(3.5, abs=0.02)
+        assert at == pytest.approx(3.5, abs=0.004)  # five standard errors
         assert fewer > at
+
+
+@pytest.mark.parametrize("n", [30, 50])
+def test_the_edge_probability_is_that_of_the_mean_over_pairs_and_not_over_graphs(n):
+    """Either mean is 3.5 where a line through a million graphs says so, of other seeds than the table's."""
+    p = PROBABILITY[n] * np.linspace(0.99, 1.01, 10)
+    means = [graphs.lengths(1000 + i, n, one, 100_000)[:2] for i, one in enumerate(p)]
+    slopes, offsets = np.polyfit(p, means, 1)
+    over_pairs, over_graphs = (3.5 - offsets) / slopes
+    assert PROBABILITY[n] == pytest.approx(over_pairs, rel=6e-4)
+    assert abs(over_graphs / PROBABILITY[n] - 1) > 1e-3
+
+
+def test_the_edge_probabilities_are_those_of_the_committed_table():
+    lines = (ROOT / "benchmarks" / "results" / "path_lengths.md").read_text().splitlines()
+    rows = [line.split("|")[1:] for line in lines if re.match(r"\| \d", line)]
+    assert {int(row[0]): float(row[1]) for row in rows} == PROBABILITY
+    for row in rows:  # and of no other reading
+        assert all(abs(float(p) / float(row[1]) - 1) > 1e-3 for p in row[5:-1] if p.strip() != "never")

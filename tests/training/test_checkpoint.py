@@ -20,6 +20,7 @@ TRIALS = {
     "experts": make(MOE, steps=120, balance_group=4, z_loss=1e-3),
     "three experts": make({**MOE, "n_experts": 3, "n_shared": 1}, steps=120),
     "experts that choose": make({**MOE, "router": "expert_choice", "renormalize": False}, steps=120),
+    "counts of the step before": make(MOE, steps=120, balance_by="step_before", load_balance=0.5),
     "padding": make(MOE, task=GRAPHS, steps=40, load_balance=0.1),
 }
 

@@ -1,12 +1,16 @@
 """Alarms: each failure has its sign, and a healthy training has none."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from parrots.placement import Placement
-from parrots.training.curves import STEPS, Alarms, Curves, Step
+from parrots.thresholds import Thresholds
+from parrots.training.curves import Alarms, Curves, Step
 
+STEPS = Thresholds().steps
 EVEN, SURE = np.ones((2, 8)), np.full(2, 0.9)
 
 
@@ -61,6 +65,40 @@ def test_an_exploding_gradient_is_told_against_its_running_median():
     assert alarms.said == ()
     alarms.gradient(STEPS + 2, 20.1)
     assert alarms.said == (f"gradient norm 20.1 at step {STEPS + 2}, over 10 times its median 2",)
+
+
+def test_bounds_are_those_that_were_said():
+    alarms = Alarms(Thresholds().but(["steps=3", "starved=.2", "swamped=2.5", "entropy=.5", "gradient=3"]))
+    for step in range(1, 4):
+        assert not alarms.said
+        alarms.gradient(step, 2.0)
+        alarms.routing(step, shares(3, 2.6), np.full(2, 0.51))
+    alarms.routing(4, EVEN, np.array([0.49, 0.51]))
+    alarms.gradient(4, 6.1)
+    assert [" ".join(said.split()[:5]) for said in alarms.said] == [
+        "layer 1 expert 3 swamped:",
+        "layer 0 router collapsed: entropy",
+        "gradient norm 6.1 at step",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("swamped", "'swamped' is not NAME=VALUE, as swamped=8"),
+        ("swamp=3", "no field 'swamp'; there are steps, starved, swamped, entropy, gradient"),
+        ("swamped=many", "swamped='many': Input should be a valid number"),
+        ("swamped=.5", "swamped='.5': Input should be greater than 1"),
+        ("starved=-1", "starved='-1': Input should be greater than or equal to 0"),
+        ("entropy=1", "entropy='1': Input should be less than 1"),
+        ("steps=0", "steps='0': Input should be greater than or equal to 1"),
+        ("gradient=nan", "gradient='nan': Input should be"),
+    ],
+)
+def test_a_bound_that_means_nothing_is_refused_in_a_line(said, why):
+    with pytest.raises(ValueError, match=f"^{re.escape(why)}") as raised:
+        Thresholds().but([said])
+    assert "\n" not in str(raised.value)
 
 
 def test_curves_are_means_over_the_steps_since_the_last_point(tmp_path):

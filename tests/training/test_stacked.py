@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from parrots.compiling import resolved
 from parrots.models.stacked import stack, unstack
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
@@ -45,7 +46,7 @@ def both(trials: list[Trial], place: Placement):
     alone, together = [], [built(trial, place.backend) for trial in trials]
     for trial in trials:
         model = built(trial, place.backend)
-        prepare(model, place)
+        prepare(model, resolved(trial, place))
         alone.append((model, train(model, trial, examples, place)))
     return alone, list(zip(together, train_stacked(together, trials, examples, place), strict=True))
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.tasks.phonebook import PhoneBook
 from parrots.tasks.store import load
-from parrots.training import trainer
+from parrots.thresholds import Thresholds
+from parrots.training import fits, trainer
 from parrots.training.batches import shares, split
+from parrots.training.live import LiveBytes
 from parrots.training.optim import lr_at
 from parrots.training.trainer import divergence, train
 
@@ -80,6 +83,27 @@ def test_the_balancing_group_matters(make_trial, place):
     assert max(abs(a - b) for a, b in zip(each, whole, strict=True)) > 1e-4
 
 
+def test_counts_of_the_step_before_are_the_same_in_micro_batches_and_need_no_pass_of_their_own(make_trial, tmp_path):
+    trial = make_trial(MOE, seed=1, load_balance=0.5, balance_by="step_before")
+    whole = losses(trial, Placement(tmp_path))
+    for micro in (1, 4, 7):
+        assert losses(trial, Placement(tmp_path, micro_batch=micro)) == pytest.approx(whole, abs=5e-6)
+        assert not trial.counts_first(micro, 20)
+    own, none = (losses(make_trial(MOE, seed=1, load_balance=weight), Placement(tmp_path)) for weight in (0.5, 0.0))
+    assert whole[:2] == pytest.approx(none[:2], abs=1e-6)  # the first step has none before it
+    assert max(abs(a - b) for a, b in zip(whole, none, strict=True)) > 1e-3
+    assert max(abs(a - b) for a, b in zip(whole, own, strict=True)) > 1e-4
+
+
+def test_counts_of_the_step_before_balance_a_router(make_trial, tmp_path):
+    def largest(**training) -> float:
+        record = run_trial(make_trial(MOE, steps=200, **training), Placement(tmp_path))
+        return np.mean([m.value for m in record.measurements if m.metric.startswith("router_largest") and m.step > 100])
+
+    free, before = largest(load_balance=0.0), largest(load_balance=0.5, balance_by="step_before")
+    assert before - 1 < 0.5 * (free - 1)
+
+
 @pytest.mark.parametrize("router", ["expert_choice", "hash", "random"])
 def test_every_router_trains_and_is_scored(make_trial, place, router):
     ffn = {**MOE, "router": router, "renormalize": router != "expert_choice"}
@@ -140,6 +164,34 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on(make_trial, tmp_path):
     assert curves[0] == pytest.approx(curves[1], abs=5e-6)
     assert sizes[:3] == [20, 10, 5]
     assert max(sizes[3:]) == 5
+
+
+def test_out_of_memory_in_the_optimizers_step_halves_the_micro_batch_too(make_trial, tmp_path, monkeypatch):
+    trial, real, calls = make_trial(MOE), trainer.descend, itertools.count(1)
+
+    def full(optimizer, clip_norm):
+        if next(calls) in (1, 4):  # with gradients there and nothing moved
+            raise torch.OutOfMemoryError("no room to clip")
+        return real(optimizer, clip_norm)
+
+    undisturbed = losses(trial, Placement(tmp_path))
+    monkeypatch.setattr(trainer, "descend", full)
+    place = Placement(tmp_path, fits=tmp_path / "fits")
+    assert losses(trial, place) == pytest.approx(undisturbed, abs=5e-6)
+    assert fits.known(trial, place) == 5
+
+
+def test_the_first_step_finds_all_that_later_ones_keep(make_trial, tmp_path):
+    """AdamW's moments among it: were they made after the first backward pass, a micro-batch that fitted might fit no more."""
+    trial, alive = make_trial(steps=3), []
+    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1)
+    model.initialize(0)
+    with LiveBytes(list(model.parameters()), list(model.buffers())) as live:
+        model.register_forward_pre_hook(lambda *_: alive.append(live.now))
+        train(model, trial, load(trial.task, "train", tmp_path), Placement(tmp_path))
+    weights = 4 * trial.total.all
+    assert alive[0] >= 3 * weights
+    assert max(alive) - alive[0] < weights / 2
 
 
 def test_out_of_memory_with_one_example_is_raised(make_trial, tmp_path):
@@ -254,15 +306,14 @@ def test_training_learns_a_book_by_heart(make_trial, place):
     assert final["exact_match"] == 1.0
 
 
-def test_alarms_of_a_training_are_told_as_it_goes_and_stand_in_its_record(make_trial, tmp_path, monkeypatch):
+def test_alarms_of_a_training_are_told_as_it_goes_and_stand_in_its_record(make_trial, tmp_path):
     seen = []
     place = Placement(tmp_path, progress=seen.append)
     assert run_trial(make_trial(MOE), place).reason == ""
     assert not any(at.alarms for at in seen)
     seen.clear()
-    for threshold, value in (("STEPS", 5), ("SWAMPED", 0.0), ("ENTROPY", 1.1), ("GRADIENT", 0.0)):
-        monkeypatch.setattr(f"parrots.training.curves.{threshold}", value)
-    record = run_trial(make_trial(MOE), place)
+    crossed = Thresholds.model_construct(steps=5, starved=0.0, swamped=0.0, entropy=1.1, gradient=0.0)  # by anything
+    record = run_trial(make_trial(MOE), replace(place, alarms=crossed))
     told = {at.step: [" ".join(said.split()[:3]) for said in at.alarms] for at in seen}
     assert told[1] == told[4] == ["layer 0 router", "layer 1 router"]
     assert told[5] == told[1] + [f"layer {layer} expert" for layer in (0, 1) for _ in range(4)]
