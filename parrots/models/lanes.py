@@ -51,8 +51,9 @@ class Lanes:
         shape = len(self.addresses), blocks, M, G * C, fused.LANES
         self.keys, self.values = torch.empty(shape), torch.empty(shape)
         strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + M
+        sparse = (2 * blocks + 3) * D + 2 * F + 1 if E else 0
         self.residual = torch.empty(blocks, D, fused.LANES)
-        self.room = torch.empty(blocks * (D + 2 * K) + max(strip, 2 * D + 2 * F + 1), fused.LANES)
+        self.room = torch.empty(blocks * (D + 2 * K) + max(strip, sparse), fused.LANES)
 
     def spread(self, index_N: Tensor, capacity: int) -> None:
         """Let sequence n go on from where `index_N[n]` is, to read so many tokens at most."""
@@ -67,10 +68,9 @@ class Lanes:
         """One more token of each sequence; wanted: whether it will be asked what follows."""
         model, D, (H, G, C), (F, E, K) = self.model, self.model.config.d_model, self.heads, self.sparse
         L, _, M, _, _ = self.keys.shape
-        embedding = model.embedding.weight
         kept = self.keys, self.values, self.residual, self.room
-        given = map(fused.at, (token_N, embedding, self.addresses, model.cos, model.sin, *kept))
-        shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K, len(embedding)
+        given = map(fused.at, (token_N, model.embedding.weight, self.addresses, model.cos, model.sin, *kept))
+        shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K
         self.kernels.read(*given, *shape, self.gated, self.renormalize, model.config.norm_eps, wanted)
         self.past += 1
 

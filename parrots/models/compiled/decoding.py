@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, value, where_greater
+from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, turn, value, where_greater
 from parrots.models.compiled.vectors import W, indices, kernel, matrix, vector
 
 TILE = 8  # sums that are held at once
+LINES = np.arange(W) * BYTES  # where vectors stand that follow one another
 STRIP = 8  # blocks that a matrix multiplies while it is near
 
 
@@ -228,54 +229,93 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
 
 
 @kernel
-def experts(
-    h_: int, x_: int, up_: int, down_: int, expert_: int, weight_: int, room_: int,
-    N: int, D: int, F: int, E: int, K: int, gated: bool,
-) -> None:  # fmt: skip
-    """x += what each token's experts make of h, W tokens of an expert at a time. room: 2 D + 2 F + 1 vectors."""
-    blocks, U = (N + W - 1) // W, 2 * F if gated else F
-    h, x = vector(h_, blocks * D * W), vector(x_, blocks * D * W)
-    expert, weight = matrix(expert_, blocks * K, W), matrix(weight_, blocks * K, W)
-    y_, weights_, u_ = room_ + BYTES * D, room_ + BYTES * 2 * D, room_ + BYTES * (2 * D + 1)
-    rows, out, weights = matrix(room_, D, W), matrix(y_, D, W), vector(weights_, W)
-    at_W = np.empty(W, np.uint64)
-    first = np.zeros(E + 1, np.int64)
+def to_lanes(row_W: np.ndarray, y_: int, D: int) -> None:
+    """D vectors at y from W rows at their addresses."""
+    y = matrix(y_, D, W)
+    for i in range(0, D - D % W, W):
+        turn(row_W.ctypes.data, 4 * i, LINES.ctypes.data, y_ + BYTES * i)
+    for i in range(D - D % W, D):
+        for lane in range(W):
+            y[i, lane] = vector(row_W[lane], D)[i]
+
+
+@kernel
+def to_rows(x_: int, row_W: np.ndarray, D: int) -> None:
+    """The way back."""
+    x = matrix(x_, D, W)
+    for i in range(0, D - D % W, W):
+        turn(LINES.ctypes.data, x_ + BYTES * i, row_W.ctypes.data, 4 * i)
+    for i in range(D - D % W, D):
+        for lane in range(W):
+            vector(row_W[lane], D)[i] = x[i, lane]
+
+
+@kernel
+def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (a token at an expert) in the order of their experts, and where in it each expert's begin."""
+    first, order = np.zeros(E + 1, np.int64), np.empty(N * K, np.int64)
     for n in range(N):
         for k in range(K):
             first[np.int64(expert[n // W * K + k, n % W]) + 1] += 1
     for e in range(E):
         first[e + 1] += first[e]
-    free, order = first[:E].copy(), np.empty(N * K, np.int64)
+    free = first[:E].copy()
     for n in range(N):
         for k in range(K):
-            mine = np.int64(expert[n // W * K + k, n % W])
-            order[free[mine]] = n * K + k
-            free[mine] += 1
+            e = np.int64(expert[n // W * K + k, n % W])
+            order[free[e]] = n * K + k
+            free[e] += 1
+    return order, first
+
+
+@kernel
+def experts(
+    h_: int, x_: int, up_: int, down_: int, expert_: int, weight_: int, room_: int,
+    N: int, D: int, F: int, E: int, K: int, gated: bool,
+) -> None:  # fmt: skip
+    """x += what each token's experts make of h, W tokens of an expert at a time. room: (2 blocks + 3) D + 2 F + 1 vectors."""
+    blocks, U = (N + W - 1) // W, 2 * F if gated else F
+    weight = matrix(weight_, blocks * K, W)
+    rows_, sums_ = room_, room_ + BYTES * blocks * D  # by token, what is read and what comes of it
+    in_ = sums_ + BYTES * blocks * D
+    out_, turned_ = in_ + BYTES * D, in_ + BYTES * 2 * D
+    weights_, u_ = in_ + BYTES * 3 * D, in_ + BYTES * (3 * D + 1)
+    sums, turned, weights = matrix(sums_, blocks * W, D), matrix(turned_, W, D), vector(weights_, W)
+    order, first = by_expert(matrix(expert_, blocks * K, W), N, K, E)
+    row_W, line_W = np.empty(W, np.int64), turned_ + np.arange(W) * 4 * D
+    for b in range(blocks):
+        to_rows(h_ + BYTES * b * D, rows_ + BYTES * b * D + np.arange(W) * 4 * D, D)
+    sums[:] = 0
     for e in range(E):
         for start in range(first[e], first[e + 1], W):
             held = min(W, first[e + 1] - start)
             for lane in range(W):
                 n, k = divmod(order[start + min(lane, held - 1)], K)
-                b, here = divmod(n, W)
-                weights[lane] = weight[b * K + k, here]
-                at_W[lane] = b * D * W + here
-            gather(h, at_W, np.uint64(W), rows)
-            products(room_, up_ + 4 * e * D * U, u_, 4 * U, 4, D, U, False)
+                weights[lane] = weight[n // W * K + k, n % W]
+                row_W[lane] = rows_ + 4 * D * n
+            to_lanes(row_W, in_, D)
+            products(in_, up_ + 4 * e * D * U, u_, 4 * U, 4, D, U, False)
             activate(u_, F, gated, load(weights_))
-            products(u_, down_ + 4 * e * D * F, y_, 4 * D, 4, F, D, False)
-            for i in range(D):
-                for lane in range(held):
-                    x[at_W[lane] + np.uint64(i * W)] += out[i, lane]
+            products(u_, down_ + 4 * e * D * F, out_, 4 * D, 4, F, D, False)
+            to_rows(out_, line_W, D)
+            for lane in range(held):
+                n = order[start + lane] // K
+                for i in range(D):
+                    sums[n, i] += turned[lane, i]
+    for b in range(blocks):
+        to_lanes(sums_ + BYTES * b * D + np.arange(W) * 4 * D, in_, D)
+        for i in range(b * D, (b + 1) * D):
+            put(x_ + BYTES * i, load(in_ + BYTES * (i - b * D)), True)
 
 
 @kernel
-def embed(tokens_: int, embedding_: int, x_: int, N: int, V: int, D: int) -> None:
-    """x: the tokens' rows of the (V, D) embedding."""
-    tokens, embedding, at_W = indices(tokens_, N), vector(embedding_, V * D), np.empty(W, np.uint64)
+def embed(tokens_: int, embedding_: int, x_: int, N: int, D: int) -> None:
+    """x: the tokens' rows of the embedding."""
+    tokens, row_W = indices(tokens_, N), np.empty(W, np.int64)
     for b in range((N + W - 1) // W):
         for lane in range(W):
-            at_W[lane] = tokens[min(b * W + lane, N - 1)] * D
-        gather(embedding, at_W, np.uint64(1), matrix(x_ + BYTES * b * D, D, W))
+            row_W[lane] = embedding_ + 4 * D * tokens[min(b * W + lane, N - 1)]
+        to_lanes(row_W, x_ + BYTES * b * D, D)
 
 
 @kernel
@@ -291,7 +331,7 @@ def dense(h_: int, up_: int, down_: int, z_: int, x_: int, wide: int, n: int, D:
 def read(
     tokens_: int, embedding_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
     N: int, past: int, M: int, L: int, D: int, H: int, G: int, C: int, F: int, shared: int, E: int, K: int,
-    V: int, gated: bool, renormalize: bool, eps: float, wanted: bool,
+    gated: bool, renormalize: bool, eps: float, wanted: bool,
 ) -> None:  # fmt: skip
     """x: the residual after the last layer of one more token of each sequence, which have read `past` and keep this one.
 
@@ -303,7 +343,7 @@ def read(
     blocks, heads, U, width = (N + W - 1) // W, H + G, 2 if gated else 1, G * C
     weights = indices(weights_, L * 9).reshape(L, 9)
     turns = heads * (C // 2)
-    embed(tokens_, embedding_, x_, N, V, D)
+    embed(tokens_, embedding_, x_, N, D)
     h_ = room_
     expert_ = h_ + BYTES * blocks * D
     weight_ = expert_ + BYTES * blocks * K

@@ -137,6 +137,35 @@ def whole(typing: Any, x: Any) -> Any:
     return VECTOR(VECTOR), build
 
 
+@intrinsic
+def turn(typing: Any, from_: Any, from_more: Any, to_: Any, to_more: Any) -> Any:
+    """W vectors turned: number j of the i-th of them becomes number i of the j-th.
+
+    from_, to_: of W addresses each (int64), to which from_more and to_more are added.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def pointers(addresses: Any, more: Any) -> list[Any]:
+            first = builder.inttoptr(addresses, ir.IntType(64).as_pointer())
+            each = [builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])) for i in range(W)]
+            return [builder.inttoptr(builder.add(one, more), FLOATS.as_pointer()) for one in each]
+
+        rows = [builder.load(pointer, align=4) for pointer in pointers(args[0], args[1])]
+        apart = W // 2
+        while apart:
+            low = ir.Constant(INTS, [W + lane - apart if lane & apart else lane for lane in range(W)])
+            high = ir.Constant(INTS, [W + lane if lane & apart else lane + apart for lane in range(W)])
+            for i in (i for i in range(W) if not i & apart):
+                a, b = rows[i], rows[i + apart]
+                rows[i], rows[i + apart] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+            apart //= 2
+        for row, pointer in zip(rows, pointers(args[2], args[3]), strict=True):
+            builder.store(row, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS), build
+
+
 @kernel
 def value(x: float) -> Any:
     """A number that is known when this is compiled, in every lane."""
