@@ -262,9 +262,9 @@ def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, n
     free = first[:E].copy()
     for n in range(N):
         for k in range(K):
-            e = np.int64(expert[n // W * K + k, n % W])
-            order[free[e]] = n * K + k
-            free[e] += 1
+            mine = np.int64(expert[n // W * K + k, n % W])
+            order[free[mine]] = n * K + k
+            free[mine] += 1
     return order, first
 
 
