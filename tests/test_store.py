@@ -236,7 +236,7 @@ def test_a_record_that_is_not_in_the_store_is_none(gone):
 
 
 def test_a_store_that_stays_away_is_a_failure_of_machines_and_told_here(gone, monkeypatch):
-    monkeypatch.setattr("parrots.execution.BUDGET", {"oom": 0, "infrastructure": 0, "bug": 0})
+    monkeypatch.setattr("parrots.failures.BUDGET", {"oom": 0, "infrastructure": 0, "bug": 0})
     lost = endeavour(Cell(trial=make()), gone.results, place(gone), "s")
     assert (lost.status, lost.failure) == ("failed", "infrastructure")
     (row,) = read((gone.results / "failures").glob("*.parquet")).to_pylist()
