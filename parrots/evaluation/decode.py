@@ -24,12 +24,14 @@ def generate(
 
     prompts_BS: right-padded to the longest. length_B: tokens of each that are not padding. temperature: 0 takes the most
     probable token, 1 samples from what the model says; `generator` draws. What was written to the cache for padding is
-    overwritten before anything attends to it.
+    overwritten before anything attends to it. ValueError for more than the model's `seq_len`.
     """
     if model.input_dim:
         raise ValueError(
             f"input_dim={model.input_dim}: the model reads vectors, and what it says are tokens; nothing to decode"
         )
+    if (most := prompts_BS.shape[1] + new_tokens - 1) > len(model.cos):
+        raise ValueError(f"new_tokens={new_tokens}: {most} tokens are to be read, and the model's seq_len is {len(model.cos)}")
     if lanes.take(model, len(prompts_BS)):
         return in_lanes(model, prompts_BS, length_B, new_tokens, stop, temperature, generator)
     batch, longest = prompts_BS.shape
@@ -62,9 +64,10 @@ def in_lanes(
 ) -> Tensor:
     """`generate`, all sequences one token at a time: each reads its prompt as far as that goes and then what it says."""
     batch, longest = prompts_BS.shape
+    check_tokens(prompts_BS, len(model.embedding.weight))
     shortest = int(length_B.min())
     state, read = read_shared(model, prompts_BS[:, :shortest], longest + new_tokens)
-    tokens_BS = torch.nn.functional.pad(prompts_BS, (0, new_tokens))
+    tokens_BS = torch.nn.functional.pad(prompts_BS.long(), (0, new_tokens))
     done_B = torch.zeros(batch, dtype=torch.bool)
     for s in range(read, longest + new_tokens - 1):
         wanted = s + 1 >= shortest
@@ -84,6 +87,13 @@ def in_lanes(
         return said_BN
     after_BN = (said_BN == stop).cumsum(1) > 0
     return said_BN.masked_fill(after_BN, stop)[:, : int((~after_BN).sum(1).max()) + 1]
+
+
+def check_tokens(tokens: Tensor, vocab_size: int) -> None:
+    """IndexError for what is no token: kernels read at addresses, and do not ask."""
+    least, most = tokens.aminmax()
+    if least < 0 or most >= vocab_size:
+        raise IndexError(f"token {int(least if least < 0 else most)}: the vocabulary has 0 to {vocab_size - 1}")
 
 
 def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[lanes.Lanes, int]:
