@@ -13,6 +13,7 @@ from torch.nn import functional
 from parrots.models.config import Model, MoE
 
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
+LONG = 400_000  # products of two numbers from which ours, called from Python, are sooner done than torch's
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
 LONGEST, LONGEST_WIDE = 256, 32  # tokens of a sequence in whose attention the kernel is faster: of heads up to 8 wide, of wider
 
@@ -58,6 +59,12 @@ def takes(x: Tensor) -> bool:
 def longest(d_head: int) -> int:
     """Tokens of the longest sequence whose attention is faster here than torch's, heads being so wide."""
     return LONGEST if d_head <= 8 else LONGEST_WIDE
+
+
+def multiplies(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels take a product with a weight: not under autocast, nor where a call costs what they save."""
+    long = x.numel() * len(weight) >= LONG
+    return long and takes(x) and weight.dtype is x.dtype and not torch.is_autocast_enabled("cpu")
 
 
 def takes_whole(x: Tensor) -> bool:
@@ -110,6 +117,34 @@ class RMSNorm(torch.autograd.Function):
         g, gx, gw = grads[0].contiguous(), torch.empty_like(x), torch.empty_like(weight)
         compiled.rms_norm_back(at(g), at(x), at(weight), at(scale), at(gx), at(gw), len(scale), len(weight))
         return gx, gw, None
+
+
+class Linear(torch.autograd.Function):
+    """(..., I) in, (..., O) out, by (O, I) weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        from parrots.models import compiled
+
+        x, weight, (O, I) = x.contiguous(), weight.contiguous(), weight.shape  # noqa: E741
+        y = x.new_empty((*x.shape[:-1], O))
+        compiled.times(at(x), 4 * I, 4, at(weight), 4, 4 * I, at(y), x.numel() // I, I, O)
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        from parrots.models import compiled
+
+        (x, weight), g, gx, gw = ctx.saved_tensors, grads[0].contiguous(), None, None
+        (O, I), T = weight.shape, x.numel() // x.shape[-1]  # noqa: E741
+        if ctx.needs_input_grad[0]:
+            gx = torch.empty_like(x)
+            compiled.times(at(g), 4 * O, 4, at(weight), 4 * I, 4, at(gx), T, O, I)
+        if ctx.needs_input_grad[1]:
+            gw = room(weight)
+            compiled.times(at(g), 4, 4 * O, at(x), 4 * I, 4, at(gw), O, T, I)
+        return gx, gw
 
 
 class SwiGLU(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from parrots.models import fused
 
@@ -25,6 +25,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if fused.takes(x) and weight.dtype is x.dtype:
         return fused.RMSNorm.apply(x, weight, eps)
     return RMSNorm.apply(x, weight, eps) if written_out(x) else F.rms_norm(x, weight.shape, weight, eps)
+
+
+class Linear(nn.Linear):
+    """A matrix, without a bias."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__(n_in, n_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if fused.multiplies(x, self.weight):
+            return fused.Linear.apply(x, self.weight)
+        return F.linear(x, self.weight)
 
 
 def swiglu(x: Tensor) -> Tensor:

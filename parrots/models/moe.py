@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from parrots.models import fused, megablocks_backend
 from parrots.models.choice import on_cpu
 from parrots.models.config import Model, MoE
-from parrots.models.kernels import activate
+from parrots.models.kernels import Linear, activate
 from parrots.models.routers import Routing, build_router
 
 Backend = Callable[[Tensor, Routing, Tensor, Tensor, bool], Tensor]
@@ -158,8 +158,8 @@ class DenseFFN(nn.Module):
     def __init__(self, d_model: int, d_ff: int, gated: bool):
         super().__init__()
         self.gated = gated
-        self.up = nn.Linear(d_model, d_ff * (2 if gated else 1), bias=False)
-        self.down = nn.Linear(d_ff, d_model, bias=False)
+        self.up = Linear(d_model, d_ff * (2 if gated else 1))
+        self.down = Linear(d_ff, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(activate(self.up(x), self.gated))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from parrots.models import fused
 from parrots.models.config import MoE
+from parrots.models.kernels import Linear
 
 THRESHOLD_DECAY = 0.99
 
@@ -69,7 +70,7 @@ class TopK(nn.Module):
     def __init__(self, d_model: int, ffn: MoE):
         super().__init__()
         self.ffn = ffn
-        self.linear = nn.Linear(d_model, ffn.n_experts, bias=False).requires_grad_(ffn.router == "top_k")
+        self.linear = Linear(d_model, ffn.n_experts).requires_grad_(ffn.router == "top_k")
 
     def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> Routing:
         routing = softmax_top_k(self.linear(x_BSD.flatten(0, 1)), self.ffn.top_k, self.ffn.renormalize)
@@ -92,7 +93,7 @@ class ExpertChoice(nn.Module):
     def __init__(self, d_model: int, ffn: MoE):
         super().__init__()
         self.ffn = ffn
-        self.linear = nn.Linear(d_model, ffn.n_experts, bias=False)
+        self.linear = Linear(d_model, ffn.n_experts)
         self.register_buffer("threshold_E", torch.full((ffn.n_experts,), torch.nan))
 
     def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> Routing:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from parrots.models import fused
 from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, check_input
-from parrots.models.kernels import rms_norm, rotate
+from parrots.models.kernels import Linear, rms_norm, rotate
 from parrots.models.moe import AUTO, DenseFFN, SparseFFN, check_backend
 from parrots.models.routers import ExpertChoice, Hash, Routing
 
@@ -52,9 +52,9 @@ class Attention(nn.Module):
         self.heads = [config.n_heads, config.n_kv_heads]
         self.d_head = config.d_head
         d_kv = config.n_kv_heads * config.d_head
-        self.qkv = nn.Linear(config.d_model, config.d_model + 2 * d_kv, bias=False)
+        self.qkv = Linear(config.d_model, config.d_model + 2 * d_kv)
         self.qk_norm = None if config.qk_norm == "none" else QKNorm(config)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.out = Linear(config.d_model, config.d_model)
 
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
@@ -139,11 +139,11 @@ class Transformer(nn.Module):
         check_input(config, input_dim)
         check_backend(backend, config)
         self.config, self.input_dim = config, input_dim
-        embedding = nn.Linear(input_dim, config.d_model, bias=False) if input_dim else nn.Embedding(vocab_size, config.d_model)
+        embedding = Linear(input_dim, config.d_model) if input_dim else nn.Embedding(vocab_size, config.d_model)
         self.embedding: nn.Linear | nn.Embedding = embedding
         self.blocks = nn.ModuleList(Block(config, vocab_size, layer, backend) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.head = nn.Linear(config.d_model, vocab_size, bias=False)
+        self.head = Linear(config.d_model, vocab_size)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         half = torch.arange(config.d_head // 2)

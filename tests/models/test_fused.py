@@ -54,6 +54,27 @@ def test_norm_swiglu_and_loss_are_their_formulas(shape):
     same(lambda x: kernels.cross_entropy(x, targets), normal(shape[1], D, scale=5.0))
 
 
+@pytest.mark.parametrize(
+    ("T", "I", "O"), [(1, 700, 600), (7, 300, 200), (9, 256, 513), (500, 30, 50), (300, 300, 17), (600, 5, 160), (30_000, 7, 2)]
+)
+def test_a_product_with_a_weight_is_its_formula(T, I, O):  # noqa: E741
+    """Widths that fill no vector, rows that fill no tile, sums longer than a strip; of sequences as of rows."""
+    x, weight = normal(2, T, I), normal(O, I, scale=0.3)
+    assert fused.multiplies(x, weight)
+    linear = kernels.Linear(I, O)
+    assert linear.weight.shape == (O, I)
+    same(lambda x, w: torch.func.functional_call(linear, {"weight": w}, (x,)), x, weight, tolerance=3e-5)
+
+
+def test_a_product_under_autocast_or_of_other_numbers_is_torchs():
+    x, weight = normal(500, 32), normal(64, 32)
+    assert fused.multiplies(x, weight)
+    assert not fused.multiplies(x[:2], weight)
+    assert not fused.multiplies(x.bfloat16(), weight.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not fused.multiplies(x, weight)
+
+
 def test_exponentials_saturate_as_they_ought_to():
     x = torch.tensor([[-200.0, -100.0, -80.0, 0.0, 80.0, 200.0] + [1.0] * 6])
     torch.testing.assert_close(kernels.swiglu(x), F.silu(x[:, :6]) * x[:, 6:], rtol=1e-6, atol=1e-30)

@@ -19,6 +19,7 @@ from parrots.models.compiled.experts import (
     unsort,
 )
 from parrots.models.compiled.optimizer import adamw, norm
+from parrots.models.compiled.products import times
 from parrots.models.compiled.rows import cross_entropy, cross_entropy_back, rms_norm, rms_norm_back, swiglu, swiglu_back
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "spread",
     "swiglu",
     "swiglu_back",
+    "times",
     "top_k",
     "top_k_back",
     "unsort",

@@ -10,65 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, turn, value, where_greater
+from parrots.models.compiled.products import products, put, to_lanes, to_rows
+from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, value, where_greater
 from parrots.models.compiled.vectors import W, indices, kernel, matrix, vector
 
-TILE = 8  # sums that are held at once
-LINES = np.arange(W) * BYTES  # where vectors stand that follow one another
 STRIP = 8  # blocks that a matrix multiplies while it is near
-
-
-@kernel
-def products(x_: int, w_: int, y_: int, w_in: int, w_out: int, n_in: int, n_out: int, add: bool) -> None:
-    """y = w x or y += w x, for n_in vectors of x and n_out of y; w_in and w_out are the strides of w in bytes."""
-    o = 0
-    while o + TILE <= n_out:
-        y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
-        y4, y5, y6, y7 = value(0), value(0), value(0), value(0)
-        at = w_ + o * w_out
-        for i in range(n_in):
-            x = load(x_ + BYTES * i)
-            y0 += fill_from(at) * x
-            y1 += fill_from(at + w_out) * x
-            y2 += fill_from(at + 2 * w_out) * x
-            y3 += fill_from(at + 3 * w_out) * x
-            y4 += fill_from(at + 4 * w_out) * x
-            y5 += fill_from(at + 5 * w_out) * x
-            y6 += fill_from(at + 6 * w_out) * x
-            y7 += fill_from(at + 7 * w_out) * x
-            at += w_in
-        to = y_ + BYTES * o
-        put(to, y0, add)
-        put(to + BYTES, y1, add)
-        put(to + 2 * BYTES, y2, add)
-        put(to + 3 * BYTES, y3, add)
-        put(to + 4 * BYTES, y4, add)
-        put(to + 5 * BYTES, y5, add)
-        put(to + 6 * BYTES, y6, add)
-        put(to + 7 * BYTES, y7, add)
-        o += TILE
-        if n_out - TILE < o < n_out and not add:  # the last ones again, rather than one by one
-            o = n_out - TILE
-    while o < n_out:
-        y0, at = value(0), w_ + o * w_out
-        for i in range(n_in):
-            y0 += fill_from(at) * load(x_ + BYTES * i)
-            at += w_in
-        put(y_ + BYTES * o, y0, add)
-        o += 1
 
 
 @kernel
 def through(x_: int, x_step: int, w_: int, y_: int, y_step: int, n: int, n_in: int, n_out: int, add: bool) -> None:
     """y = w x or y += w x for n blocks, x_step and y_step vectors apart, and w of (n_out, n_in)."""
     for b in range(n):
-        products(x_ + BYTES * b * x_step, w_, y_ + BYTES * b * y_step, 4, 4 * n_in, n_in, n_out, add)
-
-
-@kernel
-def put(address: int, x: Any, add: bool) -> None:
-    """Write there, or add to what is there."""
-    store(address, load(address) + x if add else x)
+        products(x_ + BYTES * b * x_step, BYTES, w_, 4, 4 * n_in, y_ + BYTES * b * y_step, BYTES, n_in, n_out, add)
 
 
 @kernel
@@ -229,28 +182,6 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
 
 
 @kernel
-def to_lanes(row_W: np.ndarray, y_: int, D: int) -> None:
-    """D vectors at y from W rows at their addresses."""
-    y = matrix(y_, D, W)
-    for i in range(0, D - D % W, W):
-        turn(row_W.ctypes.data, 4 * i, LINES.ctypes.data, y_ + BYTES * i)
-    for i in range(D - D % W, D):
-        for lane in range(W):
-            y[i, lane] = vector(row_W[lane], D)[i]
-
-
-@kernel
-def to_rows(x_: int, row_W: np.ndarray, D: int) -> None:
-    """The way back."""
-    x = matrix(x_, D, W)
-    for i in range(0, D - D % W, W):
-        turn(LINES.ctypes.data, x_ + BYTES * i, row_W.ctypes.data, 4 * i)
-    for i in range(D - D % W, D):
-        for lane in range(W):
-            vector(row_W[lane], D)[i] = x[i, lane]
-
-
-@kernel
 def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows (a token at an expert) in the order of their experts, and where in it each expert's begin."""
     first, order = np.zeros(E + 1, np.int64), np.empty(N * K, np.int64)
@@ -294,9 +225,9 @@ def experts(
                 weights[lane] = weight[n // W * K + k, n % W]
                 row_W[lane] = rows_ + 4 * D * n
             to_lanes(row_W, in_, D)
-            products(in_, up_ + 4 * e * D * U, u_, 4 * U, 4, D, U, False)
+            products(in_, BYTES, up_ + 4 * e * D * U, 4 * U, 4, u_, BYTES, D, U, False)
             activate(u_, F, gated, load(weights_))
-            products(u_, down_ + 4 * e * D * F, out_, 4 * D, 4, F, D, False)
+            products(u_, BYTES, down_ + 4 * e * D * F, 4 * D, 4, out_, BYTES, F, D, False)
             to_rows(out_, line_W, D)
             for lane in range(held):
                 n = order[start + lane] // K
@@ -388,7 +319,7 @@ def say(x_: int, norm_: int, head_: int, room_: int, said_: int, N: int, D: int,
     z_ = room_ + BYTES * D
     for b in range((N + W - 1) // W):
         norm(x_ + BYTES * b * D, norm_, room_, D, eps)
-        products(room_, head_, z_, 4, 4 * D, D, V, False)
+        products(room_, BYTES, head_, 4, 4 * D, z_, BYTES, D, V, False)
         best, index = load(z_), value(0)
         for v in range(1, V):
             z = load(z_ + BYTES * v)
