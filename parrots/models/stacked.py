@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models import moe
-from parrots.models.kernels import rms_norm
+from parrots.models.kernels import Linear, rms_norm
 from parrots.models.moe import SparseFFN
 from parrots.models.routers import ExpertChoice, Hash, Routing, count
 from parrots.models.transformer import QKNorm, RMSNorm, Transformer
@@ -60,7 +60,7 @@ def _together(weights: Sequence[Tensor]) -> nn.Parameter:
 class Linears(nn.Module):
     """(K * N, I) to (K * N, O), or the like with more dims: each trial's rows through its own matrix."""
 
-    def __init__(self, parts: Sequence[nn.Linear]):
+    def __init__(self, parts: Sequence[Linear]):
         super().__init__()
         self.weight = _together([part.weight for part in parts])  # (K, O, I)
 
@@ -158,7 +158,7 @@ class SparseFFNs(nn.Module):
 
 
 STACKED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
-    nn.Linear: Linears,
+    Linear: Linears,
     nn.Embedding: Embeddings,
     RMSNorm: RMSNorms,
     QKNorm: QKNorms,
