@@ -58,7 +58,14 @@ def meet(said: Failure | None, name: str, place: Placement) -> Met:
     while not (whole := store.check(keys)) and not store.check([GONE]) and not (said and time.monotonic() > last):
         time.sleep(LOOK_EVERY_S)
     heard = [store.get(key).decode() if store.check([key]) else "" for key in keys]
-    return Met([one or None for one in heard], whole and not store.check([GONE]))  # type: ignore[misc] # as they were set
+    met = Met([one or None for one in heard], whole and not store.check([GONE]))  # type: ignore[misc] # as they were set
+    if whole:  # the first may hold the store, which ends with it: not before all have heard
+        store.set(f"{name} heard {place.rank}", "")
+        all_heard = [f"{name} heard {rank}" for rank in range(place.world)]
+        last = time.monotonic() + PATIENCE_S
+        while place.rank == 0 and not store.check(all_heard) and time.monotonic() < last:
+            time.sleep(LOOK_EVERY_S)
+    return met
 
 
 def leave(place: Placement) -> None:
