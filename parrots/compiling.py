@@ -24,16 +24,17 @@ def resolved(trial: Trial, place: Placement, side_by_side: int = 1) -> Placement
 def chosen(trial: Trial, place: Placement, side_by_side: int = 1) -> str:
     """The mode for a trial here, one of several that train side by side or alone.
 
-    Eager on a CPU, where compiling gains 10 to 30 % and costs 14 to 29 s; for short trainings; and for workers that share a
-    trial, of whom one whose compiler fails would leave the others inside a collective. Elsewhere CUDA graphs where launches are
+    Eager on a CPU, where compiling gains 10 to 30 % and costs 14 to 29 s; for short trainings; for trials side by side, all of
+    which a failing compiler would end; and for workers that share a trial, of whom one whose compiler fails would leave the
+    others inside a collective. Elsewhere CUDA graphs where launches are
     what costs and nothing is in their way.
     """
-    if not place.device.startswith("cuda") or place.world > 1 or trial.training.steps < LONG:
+    if not place.device.startswith("cuda") or max(place.world, side_by_side) > 1 or trial.training.steps < LONG:
         return EAGER
-    return DEFAULT if trial.model.d_model > LAUNCH_BOUND or obstacle(trial, place, side_by_side) else GRAPHS
+    return DEFAULT if trial.model.d_model > LAUNCH_BOUND or obstacle(trial, place) else GRAPHS
 
 
-def obstacle(trial: Trial, place: Placement, side_by_side: int = 1) -> str:
+def obstacle(trial: Trial, place: Placement) -> str:
     """Why CUDA graphs, which repeat the same launches on the same shapes, are not for this trial here, or nothing.
 
     How many tokens each expert gets is no obstacle: `grouped` has as many rows every time, and reads where each expert's end
@@ -43,7 +44,6 @@ def obstacle(trial: Trial, place: Placement, side_by_side: int = 1) -> str:
     micro, sparse = min(place.micro_batch or batch, batch), isinstance(ffn, MoE)
     reasons = {
         "recomputed activations": place.recompute,
-        f"{side_by_side} trials side by side": side_by_side > 1,
         f"{task.kind}: examples of many lengths": not task.one_length,
         f"micro_batch={micro}: the last of batch_size={batch} is smaller": batch % micro > 0,
         "router='expert_choice': rows are added up in another way": isinstance(ffn, MoE) and ffn.router == "expert_choice",

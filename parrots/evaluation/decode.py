@@ -24,12 +24,15 @@ def generate(
 
     prompts_BS: right-padded to the longest. length_B: tokens of each that are not padding. temperature: 0 takes the most
     probable token, 1 samples from what the model says; `generator` draws. What was written to the cache for padding is
-    overwritten before anything attends to it. ValueError for more than the model's `seq_len`.
+    overwritten before anything attends to it. ValueError for nothing to read or to
+    say, and for more than the model's `seq_len`; IndexError for what is no token.
     """
     if model.input_dim:
         raise ValueError(
             f"input_dim={model.input_dim}: the model reads vectors, and what it says are tokens; nothing to decode"
         )
+    if new_tokens < 1 or length_B.min() < 1:
+        raise ValueError(f"new_tokens={new_tokens}, shortest prompt {int(length_B.min())}: at least one token of each")
     if (most := prompts_BS.shape[1] + new_tokens - 1) > len(model.cos):
         raise ValueError(f"new_tokens={new_tokens}: {most} tokens are to be read, and the model's seq_len is {len(model.cos)}")
     if lanes.take(model, len(prompts_BS)):
@@ -64,10 +67,11 @@ def in_lanes(
 ) -> Tensor:
     """`generate`, all sequences one token at a time: each reads its prompt as far as that goes and then what it says."""
     batch, longest = prompts_BS.shape
+    prompts_BS = prompts_BS.long()
     check_tokens(prompts_BS, len(model.embedding.weight))
     shortest = int(length_B.min())
     state, read = read_shared(model, prompts_BS[:, :shortest], longest + new_tokens)
-    tokens_BS = torch.nn.functional.pad(prompts_BS.long(), (0, new_tokens))
+    tokens_BS = torch.nn.functional.pad(prompts_BS, (0, new_tokens))
     done_B = torch.zeros(batch, dtype=torch.bool)
     for s in range(read, longest + new_tokens - 1):
         wanted = s + 1 >= shortest

@@ -20,7 +20,7 @@ FEWEST = 8  # sequences for which it is worth that most lanes may be empty
 def take(model: Transformer, N: int) -> bool:
     """Whether N sequences are decoded faster this way: float32 on a CPU, whole weights, and only common choices."""
     c = model.config
-    if N < FEWEST or c.qk_norm != "none" or not fused.takes(model.head.weight):
+    if N < FEWEST or c.qk_norm != "none" or torch.is_autocast_enabled("cpu") or not fused.takes(model.head.weight):
         return False
     ffns = [block.ffn for block in model.blocks]
     if any(ffn.backend not in (AUTO, COMPILED) or type(ffn.router) is not TopK for ffn in ffns if isinstance(ffn, SparseFFN)):
@@ -68,6 +68,7 @@ class Lanes:
         """One more token of each sequence; wanted: whether it will be asked what follows."""
         model, D, (H, G, C), (F, E, K) = self.model, self.model.config.d_model, self.heads, self.sparse
         L, _, M, _, _ = self.keys.shape
+        assert self.past < min(M, len(model.cos)), "no room for another token"
         kept = self.keys, self.values, self.residual, self.room
         given = map(fused.at, (token_N, model.embedding.weight, self.addresses, model.cos, model.sin, *kept))
         shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K

@@ -149,7 +149,7 @@ class Alarms:
         for name, out_LE in (("starved", share_LE < self.bounds.starved), ("swamped", share_LE > self.bounds.swamped)):
             streak_LE = self.streak.get(name, np.zeros(share_LE.shape, int))
             self.streak[name] = streak_LE = np.where(out_LE, streak_LE + 1, 0)
-            for layer, expert in zip(*np.nonzero(streak_LE == steps), strict=True):
+            for layer, expert in zip(*np.nonzero(streak_LE >= steps), strict=True):
                 share = share_LE[layer, expert]
                 said = f"layer {layer} expert {expert} {name}: {share:.3g} of its fair share, {steps} steps up to step {step}"
                 self._raise(f"{name} {layer} {expert}", said)

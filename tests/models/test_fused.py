@@ -274,6 +274,8 @@ def test_what_is_not_told_apart_in_lanes_is_decoded_with_a_cache():
         assert not lanes.take(Transformer(config, 9, 16).eval(), 100)
     assert not lanes.take(Transformer(model(4, 2, 24, FFNS["experts"]), 9, 16, "loop"), 100)
     assert not lanes.take(Transformer(model(4, 2, 24), 9, 16).to(torch.bfloat16), 100)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not lanes.take(Transformer(model(4, 2, 24), 9, 16), 100)
 
 
 @pytest.mark.parametrize("many", [2, 20])
@@ -285,6 +287,10 @@ def test_tokens_and_lengths_that_the_model_has_not_are_refused(many):
     assert generate(transformer, prompts, length, 9).shape == (many, 9)
     with pytest.raises(ValueError, match="seq_len is 12"):
         generate(transformer, prompts, length, 10)
+    assert torch.equal(generate(transformer, prompts.int(), length, 3), generate(transformer, prompts, length, 3))
+    for new, shortest in ((0, 4), (3, 0)):
+        with pytest.raises(ValueError, match="at least one token"):
+            generate(transformer, prompts, length.clamp(max=shortest), new)
     for token in (-1, 9):
         prompts[1, 2] = token
         with pytest.raises(IndexError):

@@ -53,8 +53,8 @@ def test_a_long_trial_on_a_gpu_is_compiled_and_a_launch_bound_one_of_fixed_shape
         assert resolved(trial, replace(place, compile=said)).compile == said
 
 
-def test_trials_side_by_side_are_no_graph():
-    assert chosen(make(steps=LONG), GPU, side_by_side=4) == DEFAULT
+def test_trials_side_by_side_are_eager():
+    assert chosen(make(steps=LONG), GPU, side_by_side=4) == EAGER
 
 
 def test_the_choice_needs_no_torch():
