@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from parrots.models import lanes
+from parrots.models import fused, lanes
 from parrots.models.cache import KVCache
 from parrots.models.transformer import Transformer
 
@@ -70,23 +70,14 @@ def in_lanes(
     prompts_BS = prompts_BS.long()
     check_tokens(prompts_BS, len(model.embedding.weight))
     shortest = int(length_B.min())
-    state, read = read_shared(model, prompts_BS[:, :shortest], longest + new_tokens)
-    tokens_BS = torch.nn.functional.pad(prompts_BS, (0, new_tokens))
-    done_B = torch.zeros(batch, dtype=torch.bool)
-    for s in range(read, longest + new_tokens - 1):
-        wanted = s + 1 >= shortest
-        state.read(tokens_BS[:, s].contiguous(), wanted)
-        if not wanted:
-            continue
-        token_B = choose(state.say(logits=True), temperature, generator) if temperature else state.say(logits=False)
-        if s + 1 < longest:
-            token_B = torch.where(s + 1 < length_B, tokens_BS[:, s + 1], token_B)
-        tokens_BS[:, s + 1] = token_B
-        if stop is not None:
-            done_B |= (s + 1 >= length_B) & (token_B == stop) | (s + 1 >= length_B + new_tokens - 1)
-            if done_B.all():
-                break
-    said_BN = tokens_BS.gather(1, length_B[:, None] + torch.arange(new_tokens))
+    state = read_shared(model, prompts_BS[:, :shortest], longest + new_tokens)
+    tokens_SB = torch.nn.functional.pad(prompts_BS.T, (0, 0, 0, new_tokens)).contiguous()
+    drawn = torch.empty(0)
+    if temperature:
+        drawn = 1 - torch.rand(longest + new_tokens - shortest, fused.blocks(batch) * fused.LANES, generator=generator)
+    length_B = length_B.long().contiguous()
+    state.decode(tokens_SB, length_B, new_tokens, -1 if stop is None else stop, 1 / temperature if temperature else 0, drawn)
+    said_BN = tokens_SB.gather(0, length_B + torch.arange(new_tokens)[:, None]).T
     if stop is None:
         return said_BN
     after_BN = (said_BN == stop).cumsum(1) > 0
@@ -100,12 +91,12 @@ def check_tokens(tokens: Tensor, vocab_size: int) -> None:
         raise IndexError(f"token {int(least if least < 0 else most)}: the vocabulary has 0 to {vocab_size - 1}")
 
 
-def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[lanes.Lanes, int]:
-    """What many prompts begin with, read once for all that do; and how many tokens of each that is, all but one at most."""
+def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> lanes.Lanes:
+    """What many prompts begin with, read once for all that do: all but one token of each at most."""
     batch, S = prompts_BS.shape
     vocab = model.head.weight.shape[0]
     of_B = prompts_BS.new_zeros(batch)  # the sequence that each prompt goes on from
-    state = lanes.Lanes(model, 1, 1)
+    state = lanes.Lanes(model, 1, 1, batch)
     for s in range(S - 1):
         following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
         if len(following) > SHARED * batch:
@@ -113,10 +104,8 @@ def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> tuple[
         state.spread(following // vocab, s + 1)
         state.read(following % vocab, wanted=False)
         of_B = next_B
-    else:
-        s = S - 1
     state.spread(of_B, capacity)
-    return state, s
+    return state
 
 
 def choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

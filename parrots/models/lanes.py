@@ -5,6 +5,9 @@ All sequences read one token at a time, prompts too, so that none waits for anot
 
 # N sequences, V vocabulary, L layers, G key-value heads, C head width, W lanes
 
+import math
+import threading
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,31 @@ from parrots.models.routers import TopK
 from parrots.models.transformer import Block, Transformer
 
 FEWEST = 8  # sequences for which it is worth that most lanes may be empty
+LARGEST = (
+    1 << 24
+)  # numbers of keys and values that a thread keeps room for: a page's first touch takes a fifth of a batch's time
+
+
+class Room(threading.local):
+    """What the last batch's keys and values stood in, for the next one."""
+
+    def __init__(self) -> None:
+        self.free = torch.empty(0)
+
+    def take(self, n: int) -> Tensor:
+        """(at least n,) numbers, whatever they are, which are the taker's alone until they are given back."""
+        if not n <= len(self.free) <= 2 * n:  # the large room is not for the few that begin
+            return torch.empty(n)
+        taken, self.free = self.free, torch.empty(0)
+        return taken
+
+    def give(self, room: Tensor) -> None:
+        """Back, or for the first time; the largest is kept."""
+        if len(self.free) < len(room) <= LARGEST:
+            self.free = room
+
+
+ROOM = Room()
 
 
 def take(model: Transformer, N: int) -> bool:
@@ -29,9 +57,13 @@ def take(model: Transformer, N: int) -> bool:
 
 
 class Lanes:
-    """What N sequences have read, `capacity` tokens at most, and what the model says next."""
+    """What N sequences have read, `capacity` tokens at most, and what the model says next.
 
-    def __init__(self, model: Transformer, N: int, capacity: int):
+    most: sequences that there will be. From as many on as there are tokens, what the first layer's attention makes of each
+    token, before it is turned, is the same row for all of them.
+    """
+
+    def __init__(self, model: Transformer, N: int, capacity: int, most: int):
         from parrots.models import compiled
 
         self.kernels, self.model, self.past = compiled, model, 0
@@ -42,6 +74,10 @@ class Lanes:
         self.renormalize = isinstance(ffn, MoE) and ffn.renormalize
         self.addresses = torch.tensor([addresses(block) for block in model.blocks])  # type: ignore[arg-type]
         self.heads = c.n_heads, c.n_kv_heads, c.d_head
+        first = model.blocks[0]
+        assert isinstance(first, Block)
+        of_V = model.embedding.weight if most >= len(model.embedding.weight) else model.embedding.weight[:0]
+        self.first = first.attention.qkv(first.attention_norm(of_V))
         self.resize(N, capacity)
 
     def resize(self, N: int, capacity: int) -> None:
@@ -49,7 +85,8 @@ class Lanes:
         self.N, blocks, M, D = N, fused.blocks(N), -(-capacity // 4) * 4, self.model.config.d_model
         (H, G, C), (F, E, K) = self.heads, self.sparse
         shape = len(self.addresses), blocks, M, G * C, fused.LANES
-        self.keys, self.values = torch.empty(shape), torch.empty(shape)
+        self.kept = ROOM.take(2 * math.prod(shape))
+        self.keys, self.values = self.kept[: 2 * math.prod(shape)].view(2, *shape)
         strip = self.kernels.STRIP * (max((H + 2 * G) * C, 2 * self.dense, E) + H * C) + M
         sparse = (2 * blocks + 3) * D + 2 * F + 1 if E else 0
         self.residual = torch.empty(blocks, D, fused.LANES)
@@ -57,32 +94,42 @@ class Lanes:
 
     def spread(self, index_N: Tensor, capacity: int) -> None:
         """Let sequence n go on from where `index_N[n]` is, to read so many tokens at most."""
-        before, held = self.N, [self.keys, self.values]
+        before, kept, held = self.N, self.kept, [self.keys, self.values]
         self.resize(len(index_N), capacity)
         for old, new in zip(held, (self.keys, self.values), strict=True):
             L, _, M, width, _ = new.shape
             sizes = before, self.N, L, self.past, old.shape[2], M, width
             self.kernels.spread(fused.at(old), fused.at(new), fused.at(index_N), *sizes)
+        ROOM.give(kept)
 
     def read(self, token_N: Tensor, wanted: bool) -> None:
         """One more token of each sequence; wanted: whether it will be asked what follows."""
-        model, D, (H, G, C), (F, E, K) = self.model, self.model.config.d_model, self.heads, self.sparse
-        L, _, M, _, _ = self.keys.shape
-        assert self.past < min(M, len(model.cos)), "no room for another token"
-        kept = self.keys, self.values, self.residual, self.room
-        given = map(fused.at, (token_N, model.embedding.weight, self.addresses, model.cos, model.sin, *kept))
-        shape = self.N, self.past, M, L, D, H, G, C, F, self.dense, E, K
-        self.kernels.read(*given, *shape, self.gated, self.renormalize, model.config.norm_eps, wanted)
+        assert self.past < min(self.keys.shape[2], len(self.model.cos)), "no room for another token"
+        self.kernels.read(fused.at(token_N), *self.given(), wanted)
         self.past += 1
 
-    def say(self, logits: bool) -> Tensor:
-        """(N, V) logits of the next token of each sequence, or (N,) the most probable ones."""
+    def decode(self, tokens_SN: Tensor, length_N: Tensor, new: int, stop: int, heat: float, drawn: Tensor) -> None:
+        """Write in (longest prompt + new, N) tokens behind each prompt up to `new`, fewer when all have said `stop`.
+
+        heat: one over the temperature. drawn: empty, or (tokens that are said at most, blocks, LANES) numbers in (0, 1].
+        """
         V, D = self.model.head.weight.shape
-        said = torch.empty(self.N, V) if logits else torch.empty(self.N, dtype=torch.int64)
-        room = torch.empty(D + V + 1, fused.LANES)
-        given = (self.residual, self.model.norm.weight, self.model.head.weight, room, said)
-        self.kernels.say(*(fused.at(x) for x in given), self.N, D, V, self.model.config.norm_eps, logits)
-        return said
+        assert len(tokens_SN) <= self.keys.shape[2], "no room for so many tokens"
+        said, room = torch.empty(self.N, dtype=torch.int64), torch.empty(D + V + 1, fused.LANES)
+        addresses = [fused.at(x) for x in (tokens_SN, length_N, drawn, said)]
+        lengths = int(length_N.min()), len(tokens_SN) - new, new, stop
+        head = (fused.at(x) for x in (self.model.norm.weight, self.model.head.weight, room))
+        self.kernels.decode(*addresses, *lengths, *head, V, heat, *self.given())
+        ROOM.give(self.kept)
+
+    def given(self) -> tuple[int | float, ...]:
+        """What the kernels want of the model and of what was read."""
+        model, (H, G, C), (F, E, K) = self.model, self.heads, self.sparse
+        L, _, M, _, _ = self.keys.shape
+        tensors = model.embedding.weight, self.first, self.addresses, model.cos, model.sin, self.keys, self.values
+        places = [fused.at(x) for x in (*tensors, self.residual, self.room)]
+        shape = self.N, self.past, M, L, model.config.d_model, H, G, C, F, self.dense, E, K
+        return *places, *shape, self.gated, self.renormalize, model.config.norm_eps
 
 
 def addresses(block: Block) -> list[int]:

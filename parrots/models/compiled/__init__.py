@@ -6,7 +6,7 @@ Gradients are written out; parrots/models/fused.py decides when all this runs, k
 """
 
 from parrots.models.compiled.attention import attention, attention_back
-from parrots.models.compiled.decoding import STRIP, read, say, spread
+from parrots.models.compiled.decoding import STRIP, decode, read, spread
 from parrots.models.compiled.experts import (
     by_expert,
     by_expert_rows_back,
@@ -33,12 +33,12 @@ __all__ = [
     "combine",
     "cross_entropy",
     "cross_entropy_back",
+    "decode",
     "dispatch",
     "norm",
     "read",
     "rms_norm",
     "rms_norm_back",
-    "say",
     "sort",
     "spread",
     "swiglu",

@@ -12,7 +12,7 @@ import numpy as np
 
 from parrots.models.compiled.products import products, put, to_lanes, to_rows
 from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, value, where_greater
-from parrots.models.compiled.vectors import W, indices, kernel, matrix, vector
+from parrots.models.compiled.vectors import W, indices, kernel, matrix, matrix_of_indices, vector
 
 STRIP = 8  # blocks that a matrix multiplies while it is near
 
@@ -182,9 +182,9 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
 
 
 @kernel
-def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (a token at an expert) in the order of their experts, and where in it each expert's begin."""
-    first, order = np.zeros(E + 1, np.int64), np.empty(N * K, np.int64)
+def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows (a token at an expert) in the order of their experts: each one's token, its place in `expert`; where each begins."""
+    first, token, place = np.zeros(E + 1, np.int64), np.empty(N * K, np.int64), np.empty(N * K, np.int64)
     for n in range(N):
         for k in range(K):
             first[np.int64(expert[n // W * K + k, n % W]) + 1] += 1
@@ -194,9 +194,22 @@ def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, n
     for n in range(N):
         for k in range(K):
             mine = np.int64(expert[n // W * K + k, n % W])
-            order[free[mine]] = n * K + k
+            token[free[mine]], place[free[mine]] = n, (n // W * K + k) * W + n % W
             free[mine] += 1
-    return order, first
+    return token, place, first
+
+
+@kernel
+def add_row(x_: int, y_: int, n: int) -> None:
+    """y += x, of n numbers."""
+    i = 0
+    while i + W <= n:
+        put(y_ + 4 * i, load(x_ + 4 * i), True)
+        i += W
+    x, y = vector(x_, n), vector(y_, n)
+    while i < n:
+        y[i] += x[i]
+        i += 1
 
 
 @kernel
@@ -206,13 +219,13 @@ def experts(
 ) -> None:  # fmt: skip
     """x += what each token's experts make of h, W tokens of an expert at a time. room: (2 blocks + 3) D + 2 F + 1 vectors."""
     blocks, U = (N + W - 1) // W, 2 * F if gated else F
-    weight = matrix(weight_, blocks * K, W)
+    weight = vector(weight_, blocks * K * W)
     rows_, sums_ = room_, room_ + BYTES * blocks * D  # by token, what is read and what comes of it
     in_ = sums_ + BYTES * blocks * D
     out_, turned_ = in_ + BYTES * D, in_ + BYTES * 2 * D
     weights_, u_ = in_ + BYTES * 3 * D, in_ + BYTES * (3 * D + 1)
-    sums, turned, weights = matrix(sums_, blocks * W, D), matrix(turned_, W, D), vector(weights_, W)
-    order, first = by_expert(matrix(expert_, blocks * K, W), N, K, E)
+    sums, weights = vector(sums_, blocks * W * D), vector(weights_, W)
+    token, place, first = by_expert(matrix(expert_, blocks * K, W), N, K, E)
     row_W, line_W = np.empty(W, np.int64), turned_ + np.arange(W) * 4 * D
     for b in range(blocks):
         to_rows(h_ + BYTES * b * D, rows_ + BYTES * b * D + np.arange(W) * 4 * D, D)
@@ -221,18 +234,16 @@ def experts(
         for start in range(first[e], first[e + 1], W):
             held = min(W, first[e + 1] - start)
             for lane in range(W):
-                n, k = divmod(order[start + min(lane, held - 1)], K)
-                weights[lane] = weight[n // W * K + k, n % W]
-                row_W[lane] = rows_ + 4 * D * n
+                row = start + min(lane, held - 1)
+                weights[lane] = weight[place[row]]
+                row_W[lane] = rows_ + 4 * D * token[row]
             to_lanes(row_W, in_, D)
             products(in_, BYTES, up_ + 4 * e * D * U, 4 * U, 4, u_, BYTES, D, U, False)
             activate(u_, F, gated, load(weights_))
             products(u_, BYTES, down_ + 4 * e * D * F, 4 * D, 4, out_, BYTES, F, D, False)
             to_rows(out_, line_W, D)
             for lane in range(held):
-                n = order[start + lane] // K
-                for i in range(D):
-                    sums[n, i] += turned[lane, i]
+                add_row(turned_ + 4 * D * lane, sums_ + 4 * D * token[start + lane], D)
     for b in range(blocks):
         to_lanes(sums_ + BYTES * b * D + np.arange(W) * 4 * D, in_, D)
         for i in range(b * D, (b + 1) * D):
@@ -250,6 +261,22 @@ def embed(tokens_: int, embedding_: int, x_: int, N: int, D: int) -> None:
 
 
 @kernel
+def attended(
+    tokens_: int, table_: int, x_: int, norm_: int, qkv_: int, h_: int, z_: int, wide: int, N: int, D: int, width: int,
+    eps: float,
+) -> None:  # fmt: skip
+    """z: qkv of the residual x, before it is turned; of tokens whose residuals are embeddings it may stand in a table."""
+    blocks = (N + W - 1) // W
+    for b in range(blocks):
+        if table_:
+            embed(tokens_ + 8 * W * b, table_, z_ + BYTES * b * wide, min(W, N - W * b), width)
+        else:
+            norm(x_ + BYTES * b * D, norm_, h_ + BYTES * b * D, D, eps)
+    if not table_:
+        through(h_, D, qkv_, z_, wide, blocks, D, width, False)
+
+
+@kernel
 def dense(h_: int, up_: int, down_: int, z_: int, x_: int, wide: int, n: int, D: int, F: int, gated: bool) -> None:
     """x += what a dense FFN makes of h, for n blocks; z has room for `wide` vectors of each."""
     through(h_, D, up_, z_, wide, n, D, 2 * F if gated else F, False)
@@ -260,7 +287,8 @@ def dense(h_: int, up_: int, down_: int, z_: int, x_: int, wide: int, n: int, D:
 
 @kernel
 def read(
-    tokens_: int, embedding_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
+    tokens_: int,
+    embedding_: int, first_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
     N: int, past: int, M: int, L: int, D: int, H: int, G: int, C: int, F: int, shared: int, E: int, K: int,
     gated: bool, renormalize: bool, eps: float, wanted: bool,
 ) -> None:  # fmt: skip
@@ -268,8 +296,9 @@ def read(
 
     wanted: whether x is; without, the last layer gives no more than keys and values.
 
-    weights: (L, 9) addresses: the norm, qkv and out of attention; the norm, up and down of the FFN, the router, up and down
-    of the shared experts. E: 0 of a dense model, whose F is 0 and whose up and down are those of shared.
+    first: 0, or (V, (H + 2G) C) what the first layer's qkv is of each token. weights: (L, 9) addresses: the norm, qkv and
+    out of attention; the norm, up and down of the FFN, the router, up and down of the shared experts. E:
+    0 of a dense model, whose F is 0 and whose up and down are those of shared.
     """
     blocks, heads, U, width = (N + W - 1) // W, H + G, 2 if gated else 1, G * C
     weights = indices(weights_, L * 9).reshape(L, 9)
@@ -286,9 +315,8 @@ def read(
         at = weights[layer]
         for first in range(0, blocks, STRIP):
             n, xb_, hb_ = min(STRIP, blocks - first), x_ + BYTES * first * D, h_ + BYTES * first * D
-            for b in range(n):
-                norm(xb_ + BYTES * b * D, at[0], hb_ + BYTES * b * D, D, eps)
-            through(hb_, D, at[1], z_, wide, n, D, (heads + G) * C, False)
+            words_, table_ = tokens_ + 8 * W * first, 0 if layer else first_
+            attended(words_, table_, xb_, at[0], at[1], hb_, z_, wide, min(N - W * first, W * n), D, (heads + G) * C, eps)
             for b in range(n):
                 zb_, held = z_ + BYTES * b * wide, BYTES * width * M * (layer * blocks + first + b)
                 rotate(zb_, cos_ + 4 * turns * past, sin_ + 4 * turns * past, turns)
@@ -312,26 +340,76 @@ def read(
 
 
 @kernel
-def say(x_: int, norm_: int, head_: int, room_: int, said_: int, N: int, D: int, V: int, eps: float, all_: bool) -> None:
-    """What comes after the residual x: (N, V) logits where all are asked for, else the (N,) most probable tokens."""
-    room = matrix(room_ + BYTES * D, V + 1, W)
-    tokens, logits = indices(said_, N), matrix(said_, N, V)
-    z_ = room_ + BYTES * D
+def most_probable(z_: int, V: int) -> Any:
+    """Of V logits the largest one's number."""
+    best, index = load(z_), value(0)
+    for v in range(1, V):
+        z = load(z_ + BYTES * v)
+        index = where_greater(z, best, fill(np.float32(v)), index)
+        best = where_greater(z, best, z, best)
+    return index
+
+
+@kernel
+def sample(z_: int, V: int, heat: float, drawn: Any) -> Any:
+    """A number drawn with probability softmax(heat * logits): the first until which they sum to `drawn`, in (0, 1]."""
+    most, total, index = load(z_), value(0), value(0)
+    for v in range(1, V):
+        z = load(z_ + BYTES * v)
+        most = where_greater(z, most, z, most)
+    for v in range(V):
+        total += exp((load(z_ + BYTES * v) - most) * fill(np.float32(heat)))
+        store(z_ + BYTES * v, total)
+    for v in range(V - 1):
+        index += where_greater(drawn * total, load(z_ + BYTES * v), value(1), value(0))
+    return index
+
+
+@kernel
+def say(
+    x_: int, norm_: int, head_: int, room_: int, said_: int, drawn_: int, N: int, D: int, V: int, eps: float, heat: float
+) -> None:  # fmt: skip
+    """(N,) the most probable tokens after the residual x, or sampled by (blocks, W) numbers. room: D + V + 1 vectors."""
+    tokens, z_ = indices(said_, N), room_ + BYTES * D
+    last_ = z_ + BYTES * V
+    last = vector(last_, W)
     for b in range((N + W - 1) // W):
         norm(x_ + BYTES * b * D, norm_, room_, D, eps)
         products(room_, BYTES, head_, 4, 4 * D, z_, BYTES, D, V, False)
-        best, index = load(z_), value(0)
-        for v in range(1, V):
-            z = load(z_ + BYTES * v)
-            index = where_greater(z, best, fill(np.float32(v)), index)
-            best = where_greater(z, best, z, best)
-        store(z_ + BYTES * V, index)
+        store(last_, sample(z_, V, heat, load(drawn_ + BYTES * b)) if drawn_ else most_probable(z_, V))
         for lane in range(min(W, N - b * W)):
-            if all_:
-                for v in range(V):
-                    logits[b * W + lane, v] = room[v, lane]
-            else:
-                tokens[b * W + lane] = np.int64(room[V, lane])
+            tokens[b * W + lane] = np.int64(last[lane])
+
+
+@kernel
+def decode(
+    tokens_: int, length_: int, drawn_: int, said_: int, shortest: int, longest: int, new: int, stop: int,
+    norm_: int, head_: int, words_: int, V: int, heat: float,
+    embedding_: int, first_: int, weights_: int, cos_: int, sin_: int, keys_: int, values_: int, x_: int, room_: int,
+    N: int, past: int, M: int, L: int, D: int, H: int, G: int, C: int, F: int, shared: int, E: int, K: int,
+    gated: bool, renormalize: bool, eps: float,
+) -> None:  # fmt: skip
+    """Write behind each prompt in (longest + new, N) tokens up to `new`, and no more when all have said `stop`."""
+    tokens, length, said = matrix_of_indices(tokens_, longest + new, N), indices(length_, N), indices(said_, N)
+    blocks, done = (N + W - 1) // W, np.zeros(N, np.bool_)
+    for s in range(past, longest + new - 1):
+        wanted = s + 1 >= shortest
+        read(
+            tokens_ + 8 * N * s, embedding_, first_, weights_, cos_, sin_, keys_, values_, x_, room_,
+            N, s, M, L, D, H, G, C, F, shared, E, K, gated, renormalize, eps, wanted,
+        )  # fmt: skip
+        if not wanted:
+            continue
+        from_ = drawn_ + BYTES * blocks * (s + 1 - shortest) if drawn_ else 0
+        say(x_, norm_, head_, words_, said_, from_, N, D, V, eps, heat)
+        going = False
+        for n in range(N):
+            if s + 1 >= length[n]:
+                tokens[s + 1, n] = said[n]
+                done[n] |= said[n] == stop or s + 2 >= length[n] + new
+            going |= not done[n]
+        if not going:
+            break
 
 
 @kernel

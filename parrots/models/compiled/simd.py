@@ -16,6 +16,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from parrots.models.compiled.vectors import W, kernel
 
 BYTES = 4 * W
+ROUND = 12582912.0  # 1.5 * 2^23: a number near 0 added to it loses what is not whole
 FLOATS, INTS = ir.VectorType(ir.FloatType(), W), ir.VectorType(ir.IntType(32), W)
 
 
@@ -117,22 +118,12 @@ def sqrt(typing: Any, x: Any) -> Any:
 
 
 @intrinsic
-def power_of_two(typing: Any, n: Any) -> Any:
-    """2^n of whole numbers from -126 to 127."""
+def power_of_two(typing: Any, x: Any) -> Any:
+    """2^n for x = 1.5 * 2^23 + n, whose lowest bits are those of a whole number n from -126 to 127."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        biased = builder.add(builder.fptosi(args[0], INTS), ir.Constant(INTS, [127] * W))
-        return builder.bitcast(builder.shl(biased, ir.Constant(INTS, [23] * W)), FLOATS)
-
-    return VECTOR(VECTOR), build
-
-
-@intrinsic
-def whole(typing: Any, x: Any) -> Any:
-    """Towards zero."""
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sitofp(builder.fptosi(args[0], INTS), FLOATS)
+        exponent = builder.shl(builder.bitcast(args[0], INTS), ir.Constant(INTS, [23] * W))
+        return builder.bitcast(builder.add(exponent, ir.Constant(INTS, [127 << 23] * W)), FLOATS)
 
     return VECTOR(VECTOR), build
 
@@ -176,7 +167,8 @@ def value(x: float) -> Any:
 def exp(x: Any) -> Any:
     """e^x to 2 units in the last place: 2^n times a polynomial, as parrots.models.compiled.vectors.exp."""
     inside = where_greater(x, value(88), value(88), where_greater(value(-87), x, value(-87), x))
-    n = whole(inside * value(1.44269504) + value(128.5)) - value(128)
+    rounded = inside * value(1.44269504) + value(ROUND)
+    n = rounded - value(ROUND)
     r = inside - n * value(0.693359375) + n * value(2.12194440e-4)
     y = value(1.9875691500e-4)
     y = y * r + value(1.3981999507e-3)
@@ -184,4 +176,4 @@ def exp(x: Any) -> Any:
     y = y * r + value(4.1665795894e-2)
     y = y * r + value(1.6666665459e-1)
     y = y * r + value(0.5)
-    return (y * r * r + r + value(1)) * power_of_two(n)
+    return (y * r * r + r + value(1)) * power_of_two(rounded)

@@ -1,11 +1,13 @@
 """What kernels are made of: tensors by their address, exponentials and sums in vectors."""
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -14,10 +16,19 @@ ONE, ZERO, HALF = np.float32(1), np.float32(0), np.float32(0.5)
 # Sums may be taken in any order and products fused; what is no number stays none, so that divergence is seen.
 LOOSE = {"reassoc", "contract", "arcp", "nsz"}
 
+SOURCES = sorted(Path(__file__).parent.glob("*.py"))
+# numba asks whether the file of a kernel changed, and not those of the kernels that it calls
+KEPT = Path(__file__).parent / "__pycache__" / hashlib.sha256(b"".join(map(Path.read_bytes, SOURCES))).hexdigest()[:16]
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compiled when first called, and kept on disk."""
-    return njit(cache=True, fastmath=LOOSE, error_model="numpy")(function)
+
+def kernel(function: Callable[..., Any], fastmath: Any = LOOSE) -> Any:
+    """Compiled when first called, and kept on disk until any of the kernels changes."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before or str(KEPT)
+    try:
+        return njit(cache=True, fastmath=fastmath, error_model="numpy")(function)
+    finally:
+        config.CACHE_DIR = before
 
 
 @intrinsic
@@ -59,6 +70,12 @@ def indices(address: int, n: int) -> np.ndarray:
 
 
 @kernel
+def matrix_of_indices(address: int, n: int, m: int) -> np.ndarray:
+    """(n, m) int64 at an address."""
+    return carray(pointer(address), (n, m), np.int64)
+
+
+@kernel
 def exp(x: Any) -> Any:
     """e^x to 2 units in the last place: 2^n times a polynomial (Cephes' expf), which a compiler can do in vectors."""
     inside = min(max(x, np.float32(-87)), np.float32(88))
@@ -74,10 +91,11 @@ def exp(x: Any) -> Any:
     return x if x != x else y  # noqa: PLR0124
 
 
-@njit(cache=True, fastmath=True)
-def largest(x: np.ndarray) -> Any:
-    """The largest element; any, where some are no numbers."""
+def _largest(x: np.ndarray) -> Any:
     most = x[0]
     for i in range(len(x)):
         most = max(most, x[i])
     return most
+
+
+largest = kernel(_largest, fastmath=True)  # of the elements; any, where some are no numbers
