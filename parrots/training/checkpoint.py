@@ -161,10 +161,9 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
             if store:
                 store.put(at / MARKER, marker)
             sink.write(marker)
-        if store:
-            for old in _stored(folder, store)[:-KEPT]:
-                store.delete(old)
-    for old in _all(folder)[:-KEPT] if store or place.rank == 0 else ():
+        for old in _before(at, _stored(folder, store)) if store else ():
+            store.delete(old)
+    for old in _before(at, _all(folder)) if store or place.rank == 0 else ():
         shutil.rmtree(old, ignore_errors=store is not None)  # several workers of a machine may do it at once
     _wait(place)
 
@@ -205,13 +204,22 @@ def _all(folder: Path) -> list[Path]:
     """The checkpoints below a folder, whole or torn, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((path for path in folder.iterdir() if _is_step(path.name)), key=lambda path: int(path.name))
 
 
 def _stored(folder: Path, store: Store) -> list[Path]:
     """Those in the store that have a marker, oldest first."""
     found = {path.parent for path in store.inside(folder) if path.name == MARKER}
-    return sorted((at for at in found if at.parent == folder and at.name.isdigit()), key=lambda at: int(at.name))
+    return sorted((at for at in found if at.parent == folder and _is_step(at.name)), key=lambda at: int(at.name))
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def _before(at: Path, found: list[Path]) -> list[Path]:
+    """Those that the one just written at `at` makes needless; not those of later steps, which `newest` has passed over."""
+    return [path for path in found if int(path.name) <= int(at.name)][:-KEPT]
 
 
 def _wait(place: Placement) -> None:

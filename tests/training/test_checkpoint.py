@@ -10,7 +10,7 @@ import torch
 from parrots.execution import run_stacked, run_trial
 from parrots.placement import Placement
 from parrots.training import checkpoint, weights
-from parrots.training.checkpoint import Stopped
+from parrots.training.checkpoint import State, Stopped
 from parrots.training.stacked import name_of
 
 from ..conftest import GRAPHS, MOE, make
@@ -91,6 +91,16 @@ def test_the_last_two_checkpoints_are_kept(place):
     steps = [int(path.name) for path in checkpoint._all(place.checkpoints / trial.id)]
     assert len(steps) == 2
     assert steps[-1] == 100
+
+
+def test_one_that_is_written_beside_torn_ones_of_later_steps_stays(place):
+    folder = place.checkpoints / "trial"
+    for name in ("500", "600", "²"):  # two torn ones, and a name that is no number but has a digit
+        (folder / name).mkdir(parents=True)
+    for step in (10, 20, 30):
+        checkpoint.save(folder, State(step, step, 0.0, {}), {"x": torch.zeros(3)}, place)
+        assert checkpoint.newest(folder, place).name == str(step)
+    assert {path.name for path in folder.iterdir()} == {"20", "30", "500", "600", "²"}
 
 
 def tear(at: Path, how: str) -> None:
