@@ -301,6 +301,18 @@ def test_a_checkpoint_from_before_there_was_a_store_is_not_lost(machine, s3, tmp
     assert checkpoint.newest(other, here).name == "7"
 
 
+def test_where_the_store_has_bad_checkpoints_only_one_that_is_left_here_is_taken(machine, s3, tmp_path):
+    there = machine("one")
+    saved(there, 9)
+    torn(s3, f"{tmp_path.name}/checkpoints/trial/9/__0_0.distcp")
+    shutil.rmtree(there.results / "checkpoints")
+    folder, here = there.results / "checkpoints" / "trial", place(there)
+    checkpoint.save(folder, State(7, 7, 0.0, {}), {"x": torch.zeros(3)}, replace(here, store=None))
+    assert checkpoint.newest(folder, here).name == "7"
+    other, here = saved(machine("other"))
+    assert checkpoint.newest(other, here).name == "7"
+
+
 def torn(server, key: str) -> None:
     server.write(key, server.read(key)[:-1])
 

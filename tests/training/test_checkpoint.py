@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
-from parrots.execution import run_stacked, run_trial
+from parrots.execution import endeavour, run_stacked, run_trial
 from parrots.placement import Placement
+from parrots.spec import Cell
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import State, Stopped
 from parrots.training.stacked import name_of
@@ -143,16 +145,35 @@ def test_with_every_checkpoint_torn_a_trial_begins_anew(place):
     assert measured(run_trial(trial, place)) == measured(undisturbed)
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError(), "OSError"),
+        (CheckpointException("", {0: (OSError(28, "No space left on device"), None)}), "No space left on device"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch, error, told):
     undisturbed = run_trial(TRIALS["dense"], replace(place, checkpoints=None))
 
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(checkpoint.dcp, "save", full)
     record = run_trial(TRIALS["dense"], replace(place, checkpoint_s=0.0))
     assert measured(record) == measured(undisturbed)
-    assert "no checkpoint at step 1: [Errno 28] No space left on device" in record.reason
+    assert "no checkpoint at step 1: " in record.reason
+    assert told in record.reason
+
+
+def test_a_checkpoint_of_another_model_is_a_failure_that_says_what_to_do(place):
+    trial = TRIALS["dense"]
+    of_another = {"model": {}, "optimizer": {}}
+    checkpoint.save(place.checkpoints / trial.id, State(1, 20, 0.0, {}), of_another, place)
+    lost = endeavour(Cell(trial=trial), place.checkpoints.parent, place, "")
+    assert (lost.status, lost.failure) == ("failed", "bug")
+    assert f"{trial.id}/1 does not fit this model (" in lost.reason.splitlines()[-1]
+    assert lost.reason.endswith("); delete it")
 
 
 def test_training_seconds_count_no_step_twice(place):
