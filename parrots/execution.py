@@ -13,11 +13,12 @@ from typing import Any
 
 from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
-from parrots.failures import Further, classify, failure, hardware, of_group
+from parrots.failures import Further, classify, failure, of_group
 from parrots.measurement import Measurement, mean
 from parrots.meeting import Apart, leave, meet
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
+from parrots.provenance import hardware
 from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.store import AT_ONCE, Store
@@ -34,7 +35,7 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
     place = resolved(trial, place)
-    model = initial(trial, place)
+    model = weights.initial(trial, place)
     prepare(model, place)
     trained = train(model, trial, examples, place)
     return scored(trial, model, trained, started, time.perf_counter() - began, place)
@@ -44,19 +45,11 @@ def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
     """The records of `run_trial` for trials of one shape, trained side by side; seconds of training are each one's share."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trials[0].task, "train", place.data)
-    models = [initial(trial, place) for trial in trials]
+    models = [weights.initial(trial, place) for trial in trials]
     each = train_stacked(models, trials, examples, place)
     share_s = (time.perf_counter() - began) / len(trials)
     records = [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
     return [replace(record, stacked=len(trials)) for record in records]
-
-
-def initial(trial: Trial, place: Placement) -> Transformer:
-    """The model before training, on the device."""
-    task = trial.task
-    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
-    model.initialize(trial.seed)
-    return model.to(place.device)
 
 
 def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
