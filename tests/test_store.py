@@ -19,7 +19,7 @@ from parrots.placement import Placement
 from parrots.record import path_of, read
 from parrots.spec import Cell
 from parrots.store import Store, checked
-from parrots.training import checkpoint
+from parrots.training import checkpoint, fits
 from parrots.training.checkpoint import State
 
 from .conftest import make
@@ -242,6 +242,13 @@ def test_a_store_that_stays_away_is_a_failure_of_machines_and_told_here(gone, mo
     (row,) = read((gone.results / "failures").glob("*.parquet")).to_pylist()
     assert row["failure"] == "infrastructure"
     assert not (gone.results / "records").exists()
+
+
+def test_without_its_store_the_micro_batch_that_fitted_is_remembered_here(gone):
+    trial, here = make(), place(gone)
+    assert fits.known(trial, here) == 20
+    fits.learn(trial, 5, here)
+    assert fits.known(trial, here) == 5
 
 
 def test_a_store_that_is_away_for_seconds_is_waited_for(machine, s3):
