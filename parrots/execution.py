@@ -102,21 +102,32 @@ def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, plac
 
 
 def evaluate(trial: Trial, asked: Evaluation, results: Path, place: Placement) -> Record:
-    """The record of an evaluation, from the weights that the trial kept; by one worker.
-
-    ValueError if it kept none, or if they are others than its record in `results` was made with.
-    """
+    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError as for `kept`."""
     began, started = time.perf_counter(), datetime.now(UTC)
-    assert place.weights is not None
-    kept = weights.path_of(trial.id, place.weights)
-    if not kept.exists() and not (place.store and place.store.get(kept)):
-        raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
-    model = weights.load(trial, kept, weights_sha256(trial.id, results)).to(place.device)
+    model = kept(trial, results, place).to(place.device)
     measured = examine(model, trial, asked, trial.training.steps, place)
     wall_s = time.perf_counter() - began
     return Record(
         trial, "done", measured, started, wall_s, hardware(place.device), steps=trial.training.steps, evaluation=asked
     )
+
+
+def kept(trial: Trial, results: Path, place: Placement) -> Transformer:
+    """The trained model, from the weights here or, where these are none or another attempt's, from those in the store.
+
+    ValueError if there are none, or if they are others than its record in `results` was made with.
+    """
+    assert place.weights is not None
+    path, sha256, store = weights.path_of(trial.id, place.weights), weights_sha256(trial.id, results), place.store
+    wrong = f"no weights of {trial.id} at {path.parent}"
+    for found in (path.exists, lambda: bool(store and store.get(path))):
+        try:
+            if found():
+                return weights.load(trial, path, sha256)
+        except ValueError as error:
+            wrong = str(error)
+    there = ", in the store too" if store else ""
+    raise ValueError(f"{wrong}; delete its record{there}, and the next run trains it again")
 
 
 def finish(

@@ -157,9 +157,23 @@ class Store:
         self._patiently(remove, f"{path.name} was not deleted")
 
     def fetch(self, *folders: str) -> None:
-        """Bring what these folders of the results lack here, and manifests anew."""
+        """Bring what these folders of the results lack here, and manifests that have changed."""
         there = [path for name in folders for path in self.inside(self.results / name)]
-        _each(self.get, (path for path in there if path.name == CHANGES or not path.exists()))
+        _each(self._renew, (path for path in there if path.name == CHANGES and path.exists()))
+        _each(self.get, (path for path in there if not path.exists()))
+
+    def _renew(self, path: Path) -> None:
+        """Bring what another file may have taken the place of; the same bytes leave it as old as it is, as its index needs."""
+
+        def look() -> bytes | None:
+            with suppress(FileNotFoundError), opened(self.uri)[0].open_input_stream(self.key(path)) as source:
+                return bytes(source.read())
+            return None
+
+        content = self._patiently(look, f"{path.name} was not brought")
+        if content is not None and path.read_bytes() != content:
+            with atomic(path) as sink:
+                sink.write(content)
 
     def exchange(self) -> None:
         """Before a run: send what is here alone and fetch what is there alone, but for weights, which are large.

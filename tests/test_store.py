@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from parrots import run, store
-from parrots.execution import about, catch_up, endeavour, run_trial
+from parrots.execution import about, catch_up, endeavour, evaluate, run_trial
 from parrots.frozen import canonical_json
 from parrots.placement import Placement
-from parrots.record import path_of, read
-from parrots.spec import Cell
+from parrots.record import is_done, path_of, read
+from parrots.spec import Cell, Evaluation
 from parrots.store import Store, checked
 from parrots.training import checkpoint, fits
 from parrots.training.checkpoint import State
+from sweeps import index
+from sweeps.spec import Sweep, load
 
-from .conftest import make
+from .conftest import GRAPHS, make
 from .object_store import SECRET
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -219,6 +221,34 @@ def test_attempts_of_all_machines_are_counted(machine):
     assert [row["attempt"] for row in rows] == [1, 2]
     catch_up([Cell(trial=trial)], one.results, one)
     assert about(trial, one.results, "s")["attempt"] == 3
+
+
+def test_weights_of_another_attempt_give_way_to_those_of_the_record(machine, s3, tmp_path):
+    one, other, trial = machine("one"), machine("other"), make(task=GRAPHS)
+    asked = Cell(trial=trial, evaluations=(Evaluation(name="again", task=GRAPHS),))
+    name = f"weights/{trial.id}.safetensors"
+    endeavour(Cell(trial=trial), one.results, place(one), "")
+    (other.results / name).parent.mkdir()
+    (other.results / name).write_bytes(b"of another attempt")
+    assert endeavour(asked, other.results, place(other), "") is None
+    assert is_done(asked, other.results)
+    s3.write(f"{tmp_path.name}/{name}", b"of a third")
+    (one.results / name).unlink()
+    with pytest.raises(ValueError, match="SHA-256 differs; delete its record, in the store too"):
+        evaluate(trial, asked.evaluations[0], one.results, place(one))
+
+
+def test_a_manifest_is_brought_when_it_has_changed_and_else_stays_as_old_as_its_index(machine):
+    one, other = machine("one"), machine("other")
+    cells = tuple(Cell(trial=make(seed=seed)) for seed in (0, 1))
+    one.put(Sweep(name="mine", cells=cells).manifest(one.results))
+    there = Sweep(name="mine", cells=cells).manifest(other.results)
+    other.fetch("sweeps")
+    assert len(index.read(there).entries) == 2
+    one.put(Sweep(name="mine", cells=cells[:1]).manifest(one.results))
+    other.fetch("sweeps")
+    assert index.read(there) is None
+    assert len(load(str(there), other.results).cells) == 1
 
 
 @pytest.fixture
