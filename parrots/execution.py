@@ -202,6 +202,7 @@ def _catch_up(cell: Cell, results: Path, store: Store) -> None:
         store.share(kept)
     for path in (record, *(evaluation_path(one.of(cell.trial), results) for one in cell.evaluations)):
         store.share(path)
+    store.put_away((results / "failures").glob(f"{trial_id}-*.parquet"))
     attempts = (results / "failures" / f"{trial_id}-{number}.parquet" for number in count(1))
     next(path for path in attempts if not store.share(path))
 

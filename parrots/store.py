@@ -180,6 +180,7 @@ class Store:
 
         Checkpoints of what has its record go from there: who wrote that was lost before it came to them.
         """
+        self.put_away((self.results / "failures").glob("*.parquet"))
         for name in OUTLIVES:
             there = set(self.inside(self.results / name))
             here = (path for path in sorted((self.results / name).rglob("[!.]*")) if path.is_file())
@@ -189,6 +190,20 @@ class Store:
         for name in {path.relative_to(folder).parts[0] for path in self.inside(folder)}:
             if (self.results / "records" / f"{name}.parquet").exists():
                 self.delete(folder / name)
+
+    def put_away(self, failures: Iterable[Path]) -> None:
+        """Of these failures here, remove those that `parrots retry` has put away on another machine; its copies come here.
+
+        By their bytes, since a later attempt may have the name of one that counts no more.
+        """
+        found = list(failures)
+        there = self.inside(self.results / "failures" / "retried") if found else []
+        for path in found:
+            with suppress(FileNotFoundError):  # another worker of this machine does the same
+                said = path.read_bytes()
+                copies = (copy for copy in there if copy.name.startswith(f"{path.stem}-"))
+                if any((copy.exists() or self.get(copy)) and copy.read_bytes() == said for copy in copies):
+                    path.unlink()
 
     def look(self) -> None:
         """ValueError, in a line, unless it answers and may be listed."""

@@ -23,6 +23,7 @@ from parrots.training import checkpoint, fits
 from parrots.training.checkpoint import State
 from sweeps import index
 from sweeps.spec import Sweep, load
+from sweeps.verbs.status import forget
 
 from .conftest import GRAPHS, make
 from .object_store import SECRET
@@ -221,6 +222,22 @@ def test_attempts_of_all_machines_are_counted(machine):
     assert [row["attempt"] for row in rows] == [1, 2]
     catch_up([Cell(trial=trial)], one.results, one)
     assert about(trial, one.results, "s")["attempt"] == 3
+
+
+@pytest.mark.parametrize("how", [lambda cell, there: catch_up([cell], there.results, there), lambda _, there: there.exchange()])
+def test_what_was_retried_on_one_machine_counts_on_no_other(machine, s3, tmp_path, how):
+    one, other, cell = machine("one"), machine("other"), Cell(trial=make())
+    failure = f"failures/{cell.trial.id}-1.parquet"
+    (one.results / "data").write_text("where data should go")  # so it fails
+    endeavour(cell, one.results, place(one), "s")
+    catch_up([cell], other.results, other)
+    forget([cell], one.results, one)
+    how(cell, other)
+    assert failure not in s3.keys(tmp_path.name)
+    assert about(cell.trial, other.results, "")["attempt"] == 1
+    endeavour(cell, one.results, place(one), "s")  # under the name of the one that counts no more
+    how(cell, other)
+    assert (other.results / failure).read_bytes() == (one.results / failure).read_bytes()
 
 
 def test_weights_of_another_attempt_give_way_to_those_of_the_record(machine, s3, tmp_path):
