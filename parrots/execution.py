@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -231,6 +232,8 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     done = {trial.id for trial in stack if path_of(trial.id, results).exists()}
     torn = any(read([path_of(trial_id, results)])["stacked"][0].as_py() == len(stack) for trial_id in done)
     todo = [trial for trial in stack if torn or trial.id not in done]
+    if len(stack) > 1 and len(done) == len(stack):  # whoever wrote their records was lost before it came to this
+        forget(name_of(stack), place)
     if len(todo) < 2 or len(done) == len(stack):
         return {}
     try:
@@ -243,6 +246,8 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
+        with suppress(OSError):  # that may be why
+            forget(name_of(todo), place)
         return {}
     forget(name_of(todo), place)
     return {record.trial.id: record for record in records}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from parrots.execution import endeavour, run_stacked, run_trial
+from parrots.execution import endeavour, run_stacked, run_trial, side_by_side
 from parrots.placement import Placement
 from parrots.spec import Cell
 from parrots.training import checkpoint, weights
@@ -16,6 +16,7 @@ from parrots.training.checkpoint import State, Stopped
 from parrots.training.stacked import name_of
 
 from ..conftest import GRAPHS, MOE, make
+from ..test_record import record
 
 TRIALS = {
     "dense": make(steps=120),
@@ -79,6 +80,22 @@ def test_a_stack_that_was_interrupted_is_bitwise_the_undisturbed_one(place, tmp_
     assert [one.status for one in again] == ["done", "diverged", "done"]
     assert [measured(one) for one in again] == [measured(one) for one in undisturbed]
     assert [one.reason for one in again] == [one.reason for one in undisturbed]
+
+
+@pytest.mark.parametrize("how", ["all are done", "it fails"])
+def test_a_stack_that_is_not_trained_any_more_leaves_no_checkpoint(place, tmp_path, how):
+    trials = [make(seed=seed) for seed in (0, 1)]
+    with pytest.raises(Stopped):
+        side_by_side(trials, tmp_path, replace(place, stop=After(3)), "")
+    folder = place.checkpoints / name_of(trials)
+    assert checkpoint.newest(folder, place).name == "3"
+    if how == "all are done":
+        for trial in trials:
+            record(trial).write(tmp_path)
+    else:
+        checkpoint.save(folder, State(4, 80, 0.0, {}), {"of": {"another": torch.zeros(3)}}, place)
+    assert side_by_side(trials, tmp_path, place, "") == {}
+    assert not folder.exists()
 
 
 def test_a_cheap_trial_writes_no_checkpoint(place):
