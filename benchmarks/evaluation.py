@@ -14,10 +14,10 @@ import torch
 from bench import DEVICE, Table, arguments, machine, milliseconds, model, some
 
 from parrots.evaluation.accuracy import answer, score
-from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.spec import Trial
 from parrots.training.trainer import train
+from parrots.training.weights import initial
 
 STEPS, TIMED, DIGITS = 1000, 60, 8  # steps of the trial, steps that are timed, tokens of an answer
 
@@ -37,9 +37,7 @@ def main() -> None:
             training = {"steps": timed, "batch_size": 250, "lr": 1e-2}
             task = {"kind": "phonebook", "n_entries": 1000}
             trial = Trial.model_validate({"model": model(2, 32, n_experts), "task": task, "training": training})
-            network = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1)
-            network.initialize(0)
-            network.to(DEVICE)
+            network = initial(trial, place)
             examples, test = trial.task.make("train"), trial.task.make("test")
             step = milliseconds(lambda: train(network, trial, examples, place)) / timed  # noqa: B023
             network.eval()

@@ -15,7 +15,6 @@ import torch
 from bench import DEVICE, Table, arguments, machine, medians, model, some
 
 from parrots.models.stacked import stack
-from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.spec import Trial
 from parrots.tasks.store import load
@@ -23,6 +22,7 @@ from parrots.training import stacked, trainer
 from parrots.training.batches import shares
 from parrots.training.optim import adamw, descend
 from parrots.training.parallel import prepare
+from parrots.training.weights import initial
 
 STEPS_OF = [(16, 100), (32, 4), (32, 32), (64, 4), (64, 32), (128, 4)]  # width, examples a step
 SMALL = [(d, n_experts, batch) for d, batch in STEPS_OF for n_experts in (1, 8)]
@@ -36,16 +36,9 @@ def trials(d: int, n_experts: int, batch: int, k: int) -> list[Trial]:
     return [Trial.model_validate({**about, "training": {**training, "lr": 1e-3 * (i + 1)}}) for i in range(k)]
 
 
-def built(trial: Trial, place: Placement) -> Transformer:
-    """Its model, on the device."""
-    network = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1)
-    network.initialize(trial.seed)
-    return network.to(place.device)
-
-
 def alone(trial: Trial, place: Placement) -> Callable[[], None]:
     """A step of one trial."""
-    network = built(trial, place)
+    network = initial(trial, place)
     prepare(network, place)
     optimizer = adamw(network, trial.training)
     stream = shares(trial, load(trial.task, "train", place.data), place)
@@ -65,7 +58,7 @@ def in_turn(group: list[Trial], place: Placement) -> Callable[[], None]:
 
 def side_by_side(group: list[Trial], place: Placement) -> Callable[[], None]:
     """A step of all, stacked."""
-    whole = stack([built(trial, place) for trial in group])
+    whole = stack([initial(trial, place) for trial in group])
     prepare(whole, place)
     optimizer = stacked.StackedAdamW(whole, group)
     examples = load(group[0].task, "train", place.data)

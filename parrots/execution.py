@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,11 +14,12 @@ from typing import Any
 
 from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
-from parrots.failures import Further, classify, failure, hardware, of_group
+from parrots.failures import Further, classify, failure, of_group
 from parrots.measurement import Measurement, mean
 from parrots.meeting import Apart, leave, meet
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
+from parrots.provenance import hardware
 from parrots.record import Record, evaluation_path, is_done, path_of, read, weights_sha256
 from parrots.spec import Cell, Evaluation, Trial
 from parrots.store import AT_ONCE, Store
@@ -34,7 +36,7 @@ def run_trial(trial: Trial, place: Placement) -> Record:
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trial.task, "train", place.data)
     place = resolved(trial, place)
-    model = initial(trial, place)
+    model = weights.initial(trial, place)
     prepare(model, place)
     trained = train(model, trial, examples, place)
     return scored(trial, model, trained, started, time.perf_counter() - began, place)
@@ -44,19 +46,11 @@ def run_stacked(trials: list[Trial], place: Placement) -> list[Record]:
     """The records of `run_trial` for trials of one shape, trained side by side; seconds of training are each one's share."""
     began, started = time.perf_counter(), datetime.now(UTC)
     examples = load(trials[0].task, "train", place.data)
-    models = [initial(trial, place) for trial in trials]
+    models = [weights.initial(trial, place) for trial in trials]
     each = train_stacked(models, trials, examples, place)
     share_s = (time.perf_counter() - began) / len(trials)
     records = [scored(*one, started, share_s, place) for one in zip(trials, models, each, strict=True)]
     return [replace(record, stacked=len(trials)) for record in records]
-
-
-def initial(trial: Trial, place: Placement) -> Transformer:
-    """The model before training, on the device."""
-    task = trial.task
-    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
-    model.initialize(trial.seed)
-    return model.to(place.device)
 
 
 def scored(trial: Trial, model: Transformer, trained: Trained, started: datetime, before_s: float, place: Placement) -> Record:
@@ -109,21 +103,32 @@ def examine(model: Transformer, trial: Trial, asked: Evaluation, step: int, plac
 
 
 def evaluate(trial: Trial, asked: Evaluation, results: Path, place: Placement) -> Record:
-    """The record of an evaluation, from the weights that the trial kept; by one worker.
-
-    ValueError if it kept none, or if they are others than its record in `results` was made with.
-    """
+    """The record of an evaluation, from the weights that the trial kept; by one worker. ValueError as for `kept`."""
     began, started = time.perf_counter(), datetime.now(UTC)
-    assert place.weights is not None
-    kept = weights.path_of(trial.id, place.weights)
-    if not kept.exists() and not (place.store and place.store.get(kept)):
-        raise ValueError(f"no weights of {trial.id} at {kept.parent}; delete its record, and the next run trains it again")
-    model = weights.load(trial, kept, weights_sha256(trial.id, results)).to(place.device)
+    model = kept(trial, results, place).to(place.device)
     measured = examine(model, trial, asked, trial.training.steps, place)
     wall_s = time.perf_counter() - began
     return Record(
         trial, "done", measured, started, wall_s, hardware(place.device), steps=trial.training.steps, evaluation=asked
     )
+
+
+def kept(trial: Trial, results: Path, place: Placement) -> Transformer:
+    """The trained model, from the weights here or, where these are none or another attempt's, from those in the store.
+
+    ValueError if there are none, or if they are others than its record in `results` was made with.
+    """
+    assert place.weights is not None
+    path, sha256, store = weights.path_of(trial.id, place.weights), weights_sha256(trial.id, results), place.store
+    wrong = f"no weights of {trial.id} at {path.parent}"
+    for found in (path.exists, lambda: bool(store and store.get(path))):
+        try:
+            if found():
+                return weights.load(trial, path, sha256)
+        except ValueError as error:
+            wrong = str(error)
+    there = ", in the store too" if store else ""
+    raise ValueError(f"{wrong}; delete its record{there}, and the next run trains it again")
 
 
 def finish(
@@ -198,6 +203,7 @@ def _catch_up(cell: Cell, results: Path, store: Store) -> None:
         store.share(kept)
     for path in (record, *(evaluation_path(one.of(cell.trial), results) for one in cell.evaluations)):
         store.share(path)
+    store.put_away((results / "failures").glob(f"{trial_id}-*.parquet"))
     attempts = (results / "failures" / f"{trial_id}-{number}.parquet" for number in count(1))
     next(path for path in attempts if not store.share(path))
 
@@ -226,6 +232,8 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     done = {trial.id for trial in stack if path_of(trial.id, results).exists()}
     torn = any(read([path_of(trial_id, results)])["stacked"][0].as_py() == len(stack) for trial_id in done)
     todo = [trial for trial in stack if torn or trial.id not in done]
+    if len(stack) > 1 and len(done) == len(stack):  # whoever wrote their records was lost before it came to this
+        forget(name_of(stack), place)
     if len(todo) < 2 or len(done) == len(stack):
         return {}
     try:
@@ -238,6 +246,8 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     except Exception as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
+        with suppress(OSError):  # that may be why
+            forget(name_of(todo), place)
         return {}
     forget(name_of(todo), place)
     return {record.trial.id: record for record in records}

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from parrots.placement import Placement
-from parrots.provenance import processor
+from parrots.provenance import hardware
 from parrots.record import Record
 from parrots.spec import Trial
 
@@ -80,8 +80,3 @@ def failure(trial: Trial, error: BaseException, place: Placement, kind: Failure 
     now = datetime.now(UTC)
     status: Literal["oom", "failed"] = "oom" if kind == "oom" else "failed"
     return Record(trial, status, [], now, 0.0, hardware(place.device), reason, workers=place.world, failure=kind)
-
-
-def hardware(device: str) -> str:
-    """What computed, as its maker calls it."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else f"{processor()}, {torch.get_num_threads()} threads"

@@ -10,13 +10,13 @@ import torch
 from torch.profiler import ProfilerActivity, schedule
 
 from parrots.compiling import resolved
-from parrots.execution import initial
 from parrots.placement import Placement
 from parrots.spec import Trial
 from parrots.tasks.store import load
 from parrots.training.checkpoint import Stopped
 from parrots.training.parallel import prepare
 from parrots.training.trainer import train
+from parrots.training.weights import initial
 
 WARM = 5  # steps before the recorded ones: allocators fill, kernels are chosen
 

@@ -24,11 +24,11 @@ import torch.distributed as dist
 from pydantic import ValidationError
 
 from parrots.execution import about, catch_up, endeavour, side_by_side
-from parrots.failures import hardware
 from parrots.frozen import one_line
 from parrots.meeting import Apart, form
 from parrots.models.moe import BACKENDS, PARTICULAR
 from parrots.placement import AUTO, EAGER, Placement, Progress
+from parrots.provenance import hardware
 from parrots.record import Record, is_done
 from parrots.spec import Cell, Trial
 from parrots.store import Store, checked

@@ -157,15 +157,30 @@ class Store:
         self._patiently(remove, f"{path.name} was not deleted")
 
     def fetch(self, *folders: str) -> None:
-        """Bring what these folders of the results lack here, and manifests anew."""
+        """Bring what these folders of the results lack here, and manifests that have changed."""
         there = [path for name in folders for path in self.inside(self.results / name)]
-        _each(self.get, (path for path in there if path.name == CHANGES or not path.exists()))
+        _each(self._renew, (path for path in there if path.name == CHANGES and path.exists()))
+        _each(self.get, (path for path in there if not path.exists()))
+
+    def _renew(self, path: Path) -> None:
+        """Bring what another file may have taken the place of; the same bytes leave it as old as it is, as its index needs."""
+
+        def look() -> bytes | None:
+            with suppress(FileNotFoundError), opened(self.uri)[0].open_input_stream(self.key(path)) as source:
+                return bytes(source.read())
+            return None
+
+        content = self._patiently(look, f"{path.name} was not brought")
+        if content is not None and path.read_bytes() != content:
+            with atomic(path) as sink:
+                sink.write(content)
 
     def exchange(self) -> None:
         """Before a run: send what is here alone and fetch what is there alone, but for weights, which are large.
 
         Checkpoints of what has its record go from there: who wrote that was lost before it came to them.
         """
+        self.put_away((self.results / "failures").glob("*.parquet"))
         for name in OUTLIVES:
             there = set(self.inside(self.results / name))
             here = (path for path in sorted((self.results / name).rglob("[!.]*")) if path.is_file())
@@ -175,6 +190,20 @@ class Store:
         for name in {path.relative_to(folder).parts[0] for path in self.inside(folder)}:
             if (self.results / "records" / f"{name}.parquet").exists():
                 self.delete(folder / name)
+
+    def put_away(self, failures: Iterable[Path]) -> None:
+        """Of these failures here, remove those that `parrots retry` has put away on another machine; its copies come here.
+
+        By their bytes, since a later attempt may have the name of one that counts no more.
+        """
+        found = list(failures)
+        there = self.inside(self.results / "failures" / "retried") if found else []
+        for path in found:
+            with suppress(FileNotFoundError):  # another worker of this machine does the same
+                said = path.read_bytes()
+                copies = (copy for copy in there if copy.name.startswith(f"{path.stem}-"))
+                if any((copy.exists() or self.get(copy)) and copy.read_bytes() == said for copy in copies):
+                    path.unlink()
 
     def look(self) -> None:
         """ValueError, in a line, unless it answers and may be listed."""

@@ -11,8 +11,9 @@ from typing import Any
 from ray import tune
 
 from parrots.execution import about, catch_up, write_failure
-from parrots.failures import classify, failure, hardware
+from parrots.failures import classify, failure
 from parrots.placement import Placement
+from parrots.provenance import hardware
 from parrots.record import Record
 from parrots.spec import Cell
 from sweeps import stopping

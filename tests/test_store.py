@@ -13,16 +13,19 @@ import pytest
 import torch
 
 from parrots import run, store
-from parrots.execution import about, catch_up, endeavour, run_trial
+from parrots.execution import about, catch_up, endeavour, evaluate, run_trial
 from parrots.frozen import canonical_json
 from parrots.placement import Placement
-from parrots.record import path_of, read
-from parrots.spec import Cell
+from parrots.record import is_done, path_of, read
+from parrots.spec import Cell, Evaluation
 from parrots.store import Store, checked
-from parrots.training import checkpoint
+from parrots.training import checkpoint, fits
 from parrots.training.checkpoint import State
+from sweeps import index
+from sweeps.spec import Sweep, load
+from sweeps.verbs.status import forget
 
-from .conftest import make
+from .conftest import GRAPHS, make
 from .object_store import SECRET
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -221,6 +224,50 @@ def test_attempts_of_all_machines_are_counted(machine):
     assert about(trial, one.results, "s")["attempt"] == 3
 
 
+@pytest.mark.parametrize("how", [lambda cell, there: catch_up([cell], there.results, there), lambda _, there: there.exchange()])
+def test_what_was_retried_on_one_machine_counts_on_no_other(machine, s3, tmp_path, how):
+    one, other, cell = machine("one"), machine("other"), Cell(trial=make())
+    failure = f"failures/{cell.trial.id}-1.parquet"
+    (one.results / "data").write_text("where data should go")  # so it fails
+    endeavour(cell, one.results, place(one), "s")
+    catch_up([cell], other.results, other)
+    forget([cell], one.results, one)
+    how(cell, other)
+    assert failure not in s3.keys(tmp_path.name)
+    assert about(cell.trial, other.results, "")["attempt"] == 1
+    endeavour(cell, one.results, place(one), "s")  # under the name of the one that counts no more
+    how(cell, other)
+    assert (other.results / failure).read_bytes() == (one.results / failure).read_bytes()
+
+
+def test_weights_of_another_attempt_give_way_to_those_of_the_record(machine, s3, tmp_path):
+    one, other, trial = machine("one"), machine("other"), make(task=GRAPHS)
+    asked = Cell(trial=trial, evaluations=(Evaluation(name="again", task=GRAPHS),))
+    name = f"weights/{trial.id}.safetensors"
+    endeavour(Cell(trial=trial), one.results, place(one), "")
+    (other.results / name).parent.mkdir()
+    (other.results / name).write_bytes(b"of another attempt")
+    assert endeavour(asked, other.results, place(other), "") is None
+    assert is_done(asked, other.results)
+    s3.write(f"{tmp_path.name}/{name}", b"of a third")
+    (one.results / name).unlink()
+    with pytest.raises(ValueError, match="SHA-256 differs; delete its record, in the store too"):
+        evaluate(trial, asked.evaluations[0], one.results, place(one))
+
+
+def test_a_manifest_is_brought_when_it_has_changed_and_else_stays_as_old_as_its_index(machine):
+    one, other = machine("one"), machine("other")
+    cells = tuple(Cell(trial=make(seed=seed)) for seed in (0, 1))
+    one.put(Sweep(name="mine", cells=cells).manifest(one.results))
+    there = Sweep(name="mine", cells=cells).manifest(other.results)
+    other.fetch("sweeps")
+    assert len(index.read(there).entries) == 2
+    one.put(Sweep(name="mine", cells=cells[:1]).manifest(one.results))
+    other.fetch("sweeps")
+    assert index.read(there) is None
+    assert len(load(str(there), other.results).cells) == 1
+
+
 @pytest.fixture
 def gone(machine, closed, monkeypatch):
     """A machine whose store has closed to it, and which does not wait for that long."""
@@ -242,6 +289,13 @@ def test_a_store_that_stays_away_is_a_failure_of_machines_and_told_here(gone, mo
     (row,) = read((gone.results / "failures").glob("*.parquet")).to_pylist()
     assert row["failure"] == "infrastructure"
     assert not (gone.results / "records").exists()
+
+
+def test_without_its_store_the_micro_batch_that_fitted_is_remembered_here(gone):
+    trial, here = make(), place(gone)
+    assert fits.known(trial, here) == 20
+    fits.learn(trial, 5, here)
+    assert fits.known(trial, here) == 5
 
 
 def test_a_store_that_is_away_for_seconds_is_waited_for(machine, s3):
@@ -296,6 +350,18 @@ def test_a_checkpoint_from_before_there_was_a_store_is_not_lost(machine, s3, tmp
     folder, here = there.results / "checkpoints" / "trial", place(there)
     alone = replace(here, store=None)
     checkpoint.save(folder, State(7, 7, 0.0, {"curve": np.arange(3)}), {"x": torch.zeros(3)}, alone)
+    assert checkpoint.newest(folder, here).name == "7"
+    other, here = saved(machine("other"))
+    assert checkpoint.newest(other, here).name == "7"
+
+
+def test_where_the_store_has_bad_checkpoints_only_one_that_is_left_here_is_taken(machine, s3, tmp_path):
+    there = machine("one")
+    saved(there, 9)
+    torn(s3, f"{tmp_path.name}/checkpoints/trial/9/__0_0.distcp")
+    shutil.rmtree(there.results / "checkpoints")
+    folder, here = there.results / "checkpoints" / "trial", place(there)
+    checkpoint.save(folder, State(7, 7, 0.0, {}), {"x": torch.zeros(3)}, replace(here, store=None))
     assert checkpoint.newest(folder, here).name == "7"
     other, here = saved(machine("other"))
     assert checkpoint.newest(other, here).name == "7"

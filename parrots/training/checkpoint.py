@@ -7,6 +7,7 @@ With a store (parrots/store.py) those in it count: each worker sends its shards,
 a folder becomes what the signed marker says before it is read.
 """
 
+import errno
 import hashlib
 import hmac
 import json
@@ -23,6 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from parrots.atomic import atomic
 from parrots.keys import checkpoint_key
@@ -98,20 +100,25 @@ def place_of(folder: Path) -> str:
 def newest(folder: Path, place: Placement) -> Path | None:
     """The newest whole checkpoint below `folder`, the same to every worker; None if there is none.
 
-    If there is a store, the newest in it, brought to every worker.
+    If there is a store, the newest in it, brought to every worker; where it has none, that which was left here.
     """
-    step, store = 0, place.store
-    if place.rank == 0:
-        found = _stored(folder, store) if store else _all(folder)
-        if store and not found:  # what was left here before there was a store
-            found = [path for path in _all(folder) if is_whole(path)]
-            for file in (file for path in found for file in sorted(path.iterdir(), key=lambda file: file.name == MARKER)):
-                store.put(file)
-        step = next((int(path.name) for path in reversed(found) if (bring(path, store) if store else is_whole(path))), 0)
+    store = place.store
+    step = _newest(folder, store) if place.rank == 0 else 0
     step = int(sum_over_workers(torch.tensor([step], device=place.device), place))
     if place.rank and step and store and not bring(folder / str(step), store):
         raise ConnectionError(f"checkpoint {step} of {folder.name} did not come to worker {place.rank} whole")
     return folder / str(step) if step else None
+
+
+def _newest(folder: Path, store: Store | None) -> int:
+    """Its step, 0 if there is none. With a store it is in there then, and here."""
+    if store and (found := next((at for at in reversed(_stored(folder, store)) if bring(at, store)), None)):
+        return int(found.name)
+    found = next((at for at in reversed(_all(folder)) if is_whole(at)), None)
+    if store and found:
+        for file in sorted(found.iterdir(), key=lambda file: file.name == MARKER):
+            store.put(file)
+    return int(found.name) if found else 0
 
 
 def bring(folder: Path, store: Store) -> bool:
@@ -148,7 +155,10 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
     at.mkdir(parents=True, exist_ok=True)  # on a machine that the first worker is not on
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that it saves alone where there is no process group
-        dcp.save(tensors, checkpoint_id=at, no_dist=place.world == 1)
+        try:
+            dcp.save(tensors, checkpoint_id=at, no_dist=place.world == 1)
+        except CheckpointException as error:  # no Exception, so few would catch it
+            raise OSError(errno.EIO, f"checkpoint {place_of(at)} was not written ({_cause(error)})") from error
     if place.rank == 0:
         about = {"step": state.step, "examples": state.examples, "seconds": state.seconds}
         with atomic(at / CURVES) as sink:
@@ -162,9 +172,9 @@ def save(folder: Path, state: State, tensors: dict[str, Any], place: Placement) 
                 store.put(at / MARKER, marker)
             sink.write(marker)
         if store:
-            for old in _stored(folder, store)[:-KEPT]:
+            for old in _before(at, _stored(folder, store)):
                 store.delete(old)
-    for old in _all(folder)[:-KEPT] if store or place.rank == 0 else ():
+    for old in _before(at, _all(folder)) if store or place.rank == 0 else ():
         shutil.rmtree(old, ignore_errors=store is not None)  # several workers of a machine may do it at once
     _wait(place)
 
@@ -184,19 +194,30 @@ def _sent(at: Path, store: Store, place: Placement) -> dict[str, str]:
 
 
 def load(path: Path, tensors: dict[str, Any], place: Placement) -> State:
-    """Fill `tensors` in place with a checkpoint that `newest` named, whatever the number of workers that wrote it."""
+    """Fill `tensors` in place with a checkpoint that `newest` named, whatever the number of workers that wrote it.
+
+    ValueError where they are other ones than it holds.
+    """
     said = json.loads((path / MARKER).read_bytes())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.load(tensors, checkpoint_id=path, no_dist=place.world == 1)
+        try:
+            dcp.load(tensors, checkpoint_id=path, no_dist=place.world == 1)
+        except CheckpointException as error:
+            raise ValueError(f"checkpoint {path} does not fit this model ({_cause(error)}); delete it") from error
     with np.load(path / CURVES) as file:
         return State(said["step"], said["examples"], said["seconds"], dict(file))
 
 
+def _cause(error: CheckpointException) -> str:
+    """What the first worker that failed met, in a line."""
+    cause = next(found for found, _ in error.failures.values())
+    return next(iter(str(cause).splitlines()), type(cause).__name__)
+
+
 def drop(folder: Path, place: Placement) -> None:
     """Remove the checkpoints of a trial that needs them no more: from this machine, the first worker from the store too."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # several workers of a machine may do it at once
     if place.store and place.rank == 0:
         place.store.delete(folder)
 
@@ -205,13 +226,22 @@ def _all(folder: Path) -> list[Path]:
     """The checkpoints below a folder, whole or torn, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((path for path in folder.iterdir() if _is_step(path.name)), key=lambda path: int(path.name))
 
 
 def _stored(folder: Path, store: Store) -> list[Path]:
     """Those in the store that have a marker, oldest first."""
     found = {path.parent for path in store.inside(folder) if path.name == MARKER}
-    return sorted((at for at in found if at.parent == folder and at.name.isdigit()), key=lambda at: int(at.name))
+    return sorted((at for at in found if at.parent == folder and _is_step(at.name)), key=lambda at: int(at.name))
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def _before(at: Path, found: list[Path]) -> list[Path]:
+    """Those that the one just written at `at` makes needless; not those of later steps, which `newest` has passed over."""
+    return [path for path in found if int(path.name) <= int(at.name)][:-KEPT]
 
 
 def _wait(place: Placement) -> None:

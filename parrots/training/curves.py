@@ -159,7 +159,8 @@ class Alarms:
 
     def unwritten(self, step: int, error: BaseException) -> None:
         """A checkpoint could not be written."""
-        self._raise("checkpoint", f"no checkpoint at step {step}: {str(error).strip().splitlines()[-1]}")
+        said = next(reversed(str(error).strip().splitlines()), type(error).__name__)
+        self._raise("checkpoint", f"no checkpoint at step {step}: {said}")
 
     def eager(self, error: BaseException) -> None:
         """Compiled blocks failed, and run as they are written."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,25 +18,34 @@ def known(trial: Trial, place: Placement) -> int:
     """Examples that a worker takes at once here, as far as is known; its whole share if nothing is."""
     share = trial.training.batch_size // place.world
     micro = min(place.micro_batch or share, share)
-    if place.fits and place.store and not _path(trial, place).exists():
-        place.store.get(_path(trial, place))
+    if not place.fits:
+        return micro
+    path = _path(trial, place)
     try:
-        return min(micro, int(json.loads(_path(trial, place).read_bytes())["micro_batch"])) if place.fits else micro
-    except FileNotFoundError:
+        if place.store and not path.exists():
+            place.store.get(path)
+        return max(1, min(micro, int(json.loads(path.read_bytes())["micro_batch"])))
+    except (OSError, ValueError, KeyError, TypeError):  # none, or one that is torn
         return micro
 
 
 def learn(trial: Trial, micro: int, place: Placement) -> None:
-    """Remember that more than `micro` examples at once do not fit."""
+    """Remember that more than `micro` examples at once do not fit, if that can be written: it is a hint and no more."""
     if place.fits:
-        with atomic(_path(trial, place)) as sink:
-            sink.write(json.dumps({"micro_batch": micro, "name": trial.name, "hardware": _hardware(place)}).encode())
-        if place.store:
-            place.store.put(_path(trial, place))
+        path = _path(trial, place)
+        with suppress(OSError):
+            with atomic(path) as sink:
+                sink.write(json.dumps({"micro_batch": micro, "name": trial.name, "hardware": _hardware(place)}).encode())
+            if place.store:
+                place.store.put(path, patience_s=0)
 
 
 def _hardware(place: Placement) -> str:
-    return torch.cuda.get_device_name(place.device) if place.device.startswith("cuda") else processor()
+    """What computes, and the share of it where this process may have a part of a GPU's memory only."""
+    if not place.device.startswith("cuda"):
+        return processor()
+    share = torch.cuda.get_per_process_memory_fraction(torch.device(place.device).index)
+    return torch.cuda.get_device_name(place.device) + (f", {share:.3f} of its memory" if share < 1 else "")
 
 
 def _path(trial: Trial, place: Placement) -> Path:

@@ -18,6 +18,7 @@ from parrots.training.live import LiveBytes
 from parrots.training.optim import adamw, descend
 from parrots.training.parallel import prepare
 from parrots.training.trainer import gradients, train
+from parrots.training.weights import initial
 
 EPOCH = 16  # steps until examples come again
 
@@ -47,18 +48,10 @@ def stepper(trial: Trial, place: Placement, model: Transformer) -> Callable[[], 
     return step
 
 
-def built(trial: Trial, place: Placement) -> Transformer:
-    """The model, on the device."""
-    task = trial.task
-    model = Transformer(trial.model, task.vocab_size, task.seq_len - 1, place.backend, task.input_dim)
-    model.initialize(trial.seed)
-    return model.to(place.device)
-
-
 def peak_bytes(trial: Trial, place: Placement) -> int:
     """The most bytes of tensors alive in a step whose optimizer has its state: measured, on a CPU or a GPU."""
     place = resolved(trial, place)
-    model = built(trial, place)
+    model = initial(trial, place)
     if place.device != "cpu":
         step = stepper(trial, place, model)
         step()
@@ -84,7 +77,7 @@ def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> flo
     def stretch(steps: int) -> float:
         some = trial.training.model_copy(update={"steps": steps})
         examples = drawn(trial, min(steps, EPOCH) * trial.training.batch_size)
-        model = built(trial, place)
+        model = initial(trial, place)
         prepare(model, place)
         began = clock()
         train(model, trial.model_copy(update={"training": some}), examples, replace(place, progress=ignore))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed.checkpoint.api import CheckpointException
 
 from parrots.placement import Placement
 from parrots.training import checkpoint
@@ -60,7 +59,7 @@ class Resumable:
                 arrays = {f"{k}.{name}": x for k, one in enumerate(self.curves) for name, x in one.arrays().items()}
                 arrays |= {"random": random(self.place), **(more or {})}
                 checkpoint.save(self.folder, State(step, examples, self.before, arrays), self.tensors(), self.place)
-            except (OSError, CheckpointException) as error:
+            except OSError as error:
                 if self.place.world > 1:
                     raise
                 for one in self.curves:

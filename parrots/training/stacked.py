@@ -8,7 +8,10 @@ import hashlib
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from parrots.placement import Placement, Progress
 from parrots.spec import Trial
 from parrots.tasks.task import Examples
 from parrots.training.batches import MicroBatch, Share, shares, split
+from parrots.training.checkpoint import CURVES
 from parrots.training.curves import NO_ROUTERS, Curves, Step
 from parrots.training.optim import lr_at
 from parrots.training.parallel import precision, prepare, synchronize
@@ -121,7 +125,7 @@ def train_stacked(
         for k in running:
             curves[k].add(did[k], norm_K[k])
         if step % every and step != steps:
-            going.after(step, step * trials[0].training.batch_size, remembered(ended))
+            going.after(step, step * trials[0].training.batch_size, remembered(trials, ended))
             continue
         loss = sum(curves[k].point() for k in running) / len(running)
         alarms += [said for k in running for said in _named(trials[k], curves[k].alarms.said) if said not in alarms]
@@ -134,7 +138,7 @@ def train_stacked(
                 ended[k] = Trained(why, curves[k].alarms.said, curves[k].points, step, seconds)
         if len(ended) == K:
             break
-        going.after(step, step * trials[0].training.batch_size, remembered(ended))
+        going.after(step, step * trials[0].training.batch_size, remembered(trials, ended))
     unstack(whole, models)
     return [ended[k] for k in range(K)]
 
@@ -144,9 +148,18 @@ def name_of(trials: Sequence[Trial]) -> str:
     return "stack-" + hashlib.sha256("".join(trial.id for trial in trials).encode()).hexdigest()[:16]
 
 
-def remembered(ended: Mapping[int, Trained]) -> dict[str, np.ndarray]:
-    """For a checkpoint, which trials have ended, why, at which step and after how long."""
-    return {"ended": np.array(json.dumps([(k, one.diverged, one.steps, one.seconds) for k, one in ended.items()]))}
+def trials_of(folder: Path) -> set[str]:
+    """Ids of the trials whose checkpoints as a stack a folder holds; none if it does not tell."""
+    for path in folder.glob(f"*/{CURVES}"):
+        with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile), np.load(path) as file:
+            return set(file["trials"].tolist())
+    return set()
+
+
+def remembered(trials: Sequence[Trial], ended: Mapping[int, Trained]) -> dict[str, np.ndarray]:
+    """For a checkpoint, the trials, and which of them have ended, why, at which step and after how long."""
+    told = json.dumps([(k, one.diverged, one.steps, one.seconds) for k, one in ended.items()])
+    return {"trials": np.array([trial.id for trial in trials]), "ended": np.array(told)}
 
 
 def restored(arrays: Mapping[str, np.ndarray], curves: Sequence[Curves]) -> dict[int, Trained]:

@@ -1,4 +1,4 @@
-"""A trial's final weights, as one safetensors file."""
+"""A trial's model: before training, and its final weights as one safetensors file."""
 
 import hashlib
 from pathlib import Path
@@ -8,9 +8,22 @@ from safetensors.torch import load_file, save
 
 from parrots.atomic import atomic
 from parrots.models.transformer import Transformer
-from parrots.placement import Placement
+from parrots.placement import AUTO, Placement
 from parrots.spec import Trial
 from parrots.training.parallel import whole
+
+
+def built(trial: Trial, backend: str = AUTO) -> Transformer:
+    """The model of `trial`, its weights still to come."""
+    task = trial.task
+    return Transformer(trial.model, task.vocab_size, task.seq_len - 1, backend, task.input_dim)
+
+
+def initial(trial: Trial, place: Placement) -> Transformer:
+    """The model before training, on the device."""
+    model = built(trial, place.backend)
+    model.initialize(trial.seed)
+    return model.to(place.device)
 
 
 def path_of(trial_id: str, folder: Path) -> Path:
@@ -44,7 +57,7 @@ def load(trial: Trial, path: Path, sha256: str = "") -> Transformer:
     """
     if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise ValueError(f"{path}: not the weights that the record was made with; their SHA-256 differs")
-    model = Transformer(trial.model, trial.task.vocab_size, trial.task.seq_len - 1, input_dim=trial.task.input_dim)
+    model = built(trial)
     tensors = load_file(path)
     if trial.model.tie_embeddings:
         tensors["head.weight"] = tensors["embedding.weight"]

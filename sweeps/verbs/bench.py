@@ -35,9 +35,9 @@ def bench(
     """
     import torch
 
-    from parrots.failures import hardware
     from parrots.models.moe import AUTO, BACKENDS
     from parrots.placement import Placement
+    from parrots.provenance import hardware
     from parrots.training.rehearsal import peak_bytes, step_seconds
 
     if backend not in (AUTO, *BACKENDS):

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,7 @@ def waste(results: Path) -> Iterator[Waste]:
         for path in sorted((results / folder).glob("*")):
             if path.name.partition("-")[0] in done:
                 yield _of(path, "of a trial that has its record")
+    yield from stacks(results, done)
     yield from earlier_runs(results)
     yield from unnamed(results, cells)
     for path in sorted((results / "failures" / "retried").glob("*")):
@@ -74,6 +75,15 @@ def waste(results: Path) -> Iterator[Waste]:
     for path in sorted(results.rglob(".*.tmp")):
         if time.time() - path.stat().st_mtime > OLD_S:
             yield _of(path, "was never finished")
+
+
+def stacks(results: Path, done: Set[str]) -> Iterator[Waste]:
+    """Checkpoints of trials side by side that all have their records."""
+    for path in sorted((results / "checkpoints").glob("stack-*")):
+        from parrots.training.stacked import trials_of  # brings torch
+
+        if (trials := trials_of(path)) and trials <= done:
+            yield _of(path, "of trials that have their records")
 
 
 def earlier_runs(results: Path) -> Iterator[Waste]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from parrots.execution import run_trial
+from parrots.execution import run_stacked, run_trial
 from parrots.placement import Placement
 from parrots.tasks.store import load
 from parrots.tasks.task import SPLITS
+from parrots.training.checkpoint import Stopped
+from parrots.training.stacked import name_of
 from sweeps.cli import main
 from sweeps.guard import lock
 from sweeps.spec import Sweep, grid
@@ -67,6 +69,20 @@ def test_what_nothing_needs_goes_and_everything_else_stays(results, capsys):
         assert why in told
     assert main(["gc", "--results", str(folder), "--yes"]) == 0
     assert f"nothing in {folder} can go" in capsys.readouterr().out
+
+
+def test_checkpoints_of_a_stack_go_when_all_its_trials_are_done(tmp_path):
+    trials, results = [make(seed=seed) for seed in (0, 1)], tmp_path / "results"
+    with pytest.raises(Stopped):
+        run_stacked(trials, Placement(tmp_path / "data", stop=lambda: True).lasting(results))
+    for trial in trials:
+        assert not list(waste(results))
+        record(trial).write(results)
+    (found,) = waste(results)
+    assert found.path == results / "checkpoints" / name_of(trials)
+    for path in found.path.glob("*/curves.npz"):
+        path.write_bytes(b"")  # so it does not tell whose they are
+    assert not list(waste(results))
 
 
 def test_data_of_every_split_that_a_sweep_names_stay(tmp_path):

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
-from parrots.execution import run_stacked, run_trial
+from parrots.execution import endeavour, run_stacked, run_trial, side_by_side
 from parrots.placement import Placement
+from parrots.spec import Cell
 from parrots.training import checkpoint, weights
-from parrots.training.checkpoint import Stopped
+from parrots.training.checkpoint import State, Stopped
 from parrots.training.stacked import name_of
 
 from ..conftest import GRAPHS, MOE, make
+from ..test_record import record
 
 TRIALS = {
     "dense": make(steps=120),
@@ -79,6 +82,22 @@ def test_a_stack_that_was_interrupted_is_bitwise_the_undisturbed_one(place, tmp_
     assert [one.reason for one in again] == [one.reason for one in undisturbed]
 
 
+@pytest.mark.parametrize("how", ["all are done", "it fails"])
+def test_a_stack_that_is_not_trained_any_more_leaves_no_checkpoint(place, tmp_path, how):
+    trials = [make(seed=seed) for seed in (0, 1)]
+    with pytest.raises(Stopped):
+        side_by_side(trials, tmp_path, replace(place, stop=After(3)), "")
+    folder = place.checkpoints / name_of(trials)
+    assert checkpoint.newest(folder, place).name == "3"
+    if how == "all are done":
+        for trial in trials:
+            record(trial).write(tmp_path)
+    else:
+        checkpoint.save(folder, State(4, 80, 0.0, {}), {"of": {"another": torch.zeros(3)}}, place)
+    assert side_by_side(trials, tmp_path, place, "") == {}
+    assert not folder.exists()
+
+
 def test_a_cheap_trial_writes_no_checkpoint(place):
     run_trial(TRIALS["dense"], place)
     assert not place.checkpoints.exists()
@@ -91,6 +110,16 @@ def test_the_last_two_checkpoints_are_kept(place):
     steps = [int(path.name) for path in checkpoint._all(place.checkpoints / trial.id)]
     assert len(steps) == 2
     assert steps[-1] == 100
+
+
+def test_one_that_is_written_beside_torn_ones_of_later_steps_stays(place):
+    folder = place.checkpoints / "trial"
+    for name in ("500", "600", "²"):  # two torn ones, and a name that is no number but has a digit
+        (folder / name).mkdir(parents=True)
+    for step in (10, 20, 30):
+        checkpoint.save(folder, State(step, step, 0.0, {}), {"x": torch.zeros(3)}, place)
+        assert checkpoint.newest(folder, place).name == str(step)
+    assert {path.name for path in folder.iterdir()} == {"20", "30", "500", "600", "²"}
 
 
 def tear(at: Path, how: str) -> None:
@@ -133,16 +162,35 @@ def test_with_every_checkpoint_torn_a_trial_begins_anew(place):
     assert measured(run_trial(trial, place)) == measured(undisturbed)
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (OSError(), "OSError"),
+        (CheckpointException("", {0: (OSError(28, "No space left on device"), None)}), "No space left on device"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(place, tmp_path, monkeypatch, error, told):
     undisturbed = run_trial(TRIALS["dense"], replace(place, checkpoints=None))
 
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(checkpoint.dcp, "save", full)
     record = run_trial(TRIALS["dense"], replace(place, checkpoint_s=0.0))
     assert measured(record) == measured(undisturbed)
-    assert "no checkpoint at step 1: [Errno 28] No space left on device" in record.reason
+    assert "no checkpoint at step 1: " in record.reason
+    assert told in record.reason
+
+
+def test_a_checkpoint_of_another_model_is_a_failure_that_says_what_to_do(place):
+    trial = TRIALS["dense"]
+    of_another = {"model": {}, "optimizer": {}}
+    checkpoint.save(place.checkpoints / trial.id, State(1, 20, 0.0, {}), of_another, place)
+    lost = endeavour(Cell(trial=trial), place.checkpoints.parent, place, "")
+    assert (lost.status, lost.failure) == ("failed", "bug")
+    assert f"{trial.id}/1 does not fit this model (" in lost.reason.splitlines()[-1]
+    assert lost.reason.endswith("); delete it")
 
 
 def test_training_seconds_count_no_step_twice(place):

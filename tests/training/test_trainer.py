@@ -181,6 +181,35 @@ def test_out_of_memory_in_the_optimizers_step_halves_the_micro_batch_too(make_tr
     assert fits.known(trial, place) == 5
 
 
+@pytest.mark.parametrize("bad", [b"", b"{", b"[]", b"{}", b'{"micro_batch": null}'])
+def test_a_hint_that_cannot_be_read_is_none(make_trial, tmp_path, bad):
+    trial, place = make_trial(), Placement(tmp_path, fits=tmp_path / "fits")
+    fits.learn(trial, 5, place)
+    assert fits.known(trial, place) == 5
+    (path,) = place.fits.iterdir()
+    path.write_bytes(bad)
+    assert fits.known(trial, place) == 20
+    fits.learn(trial, 0, place)
+    assert fits.known(trial, place) == 1
+
+
+def test_what_fitted_into_a_part_of_a_gpu_says_nothing_of_another_part(make_trial, tmp_path, monkeypatch):
+    trial, place = make_trial(), Placement(tmp_path, device="cuda", fits=tmp_path / "fits")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "a GPU")
+    for share, micro in ((0.25, 5), (0.5, 10)):
+        monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device, share=share: share)
+        assert fits.known(trial, place) == 20
+        fits.learn(trial, micro, place)
+        assert fits.known(trial, place) == micro
+
+
+def test_a_hint_that_cannot_be_written_is_none(make_trial, tmp_path):
+    trial, place = make_trial(), Placement(tmp_path, fits=tmp_path / "fits")
+    place.fits.write_text("where a folder should go")
+    fits.learn(trial, 5, place)
+    assert fits.known(trial, place) == 20
+
+
 def test_the_first_step_finds_all_that_later_ones_keep(make_trial, tmp_path):
     """AdamW's moments among it: were they made after the first backward pass, a micro-batch that fitted might fit no more."""
     trial, alive = make_trial(steps=3), []
