@@ -24,7 +24,7 @@ from parrots.store import AT_ONCE, Store
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import precision, prepare, uncompile
+from parrots.training.parallel import of_first, precision, prepare, uncompile
 from parrots.training.stacked import name_of, train_stacked
 from parrots.training.trainer import Trained, train
 
@@ -135,7 +135,7 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
-    if not path_of(trial.id, results).exists():
+    if not of_first(path_of(trial.id, results).exists(), place):
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
             record.write(results, place.store)

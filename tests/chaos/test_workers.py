@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from parrots.failures import failure
 from parrots.frozen import canonical_json
-from parrots.record import read
+from parrots.placement import Placement
+from parrots.record import path_of, read
 from parrots.spec import Cell
 
 from ..conftest import MOE, PATH, make
@@ -148,3 +150,30 @@ def test_a_cell_that_fails_on_a_worker_leaves_its_reason_and_stops_no_other(tmp_
     failures = read(sorted((tmp_path / "out" / "failures").iterdir())).to_pylist()
     assert {(one["trial_id"], one["failure"]) for one in failures} == {(bad.id, "bug")}
     assert {one["reason"].splitlines()[-1] for one in failures} == {"KeyError: 'a page'"}
+
+
+APART = """
+import os, sys
+import parrots.run as run
+
+code = run.main([*sys.argv[1:], "--out", os.environ["OUT"] + os.environ["RANK"]])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def test_of_workers_with_disks_of_their_own_the_first_says_what_there_is_to_do(tmp_path):
+    """The second has the record of a failed attempt at the first cell, which would come last, and that of the last cell."""
+    trials = [make(seed=seed) for seed in range(3)]
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=trial)) + "\n" for trial in trials))
+    assert call([*TWO, str(cells)], tmp_path / "undisturbed").returncode == 0
+    failure(trials[0], ValueError(), Placement(tmp_path)).write(tmp_path / "out1")
+    there = path_of(trials[2].id, tmp_path / "out1")
+    there.parent.mkdir(parents=True)
+    shutil.copy(path_of(trials[2].id, tmp_path / "undisturbed"), there)
+    (tmp_path / "apart.py").write_text(APART)
+    line = [*TWO[:-2], str(tmp_path / "apart.py"), str(cells)]
+    done = call(line, tmp_path, PYTHONPATH=str(Path.cwd()), OUT=str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert values(tmp_path / "out0") == values(tmp_path / "undisturbed")
