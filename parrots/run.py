@@ -130,9 +130,10 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
         left, beside = [cells[i] for i in group if i in todo], dict[str, Record]()
         if not left:
             continue
-        if asked_to_stop(place):
+        stop, late = votes(place.stop(), time.monotonic() > last, place)
+        if stop:
             raise Stopped
-        if time.monotonic() > last:
+        if late:
             say(f"{len(todo) - number} cells left; the same command goes on from here")
             break
         for cell in left:
@@ -152,9 +153,10 @@ def failed_before(cells: list[Cell], group: list[int], results: Path) -> int:
     return sum(about(cells[i].trial, results, "")["attempt"] - 1 for i in group)
 
 
-def asked_to_stop(place: Placement) -> bool:
-    """Whether one of the workers was asked; all get the same answer."""
-    return bool(sum_over_workers(torch.tensor([place.stop()], dtype=torch.int32, device=place.device), place))
+def votes(stop: bool, late: bool, place: Placement) -> list[bool]:
+    """Whether one of the workers was asked to stop, and whether it is late for one of them; all get the same answers."""
+    said = torch.tensor([stop, late], dtype=torch.int32, device=place.device)
+    return [bool(one) for one in sum_over_workers(said, place).tolist()]
 
 
 def outcome(record: Record | None) -> str:

@@ -177,3 +177,23 @@ def test_of_workers_with_disks_of_their_own_the_first_says_what_there_is_to_do(t
     done = call(line, tmp_path, PYTHONPATH=str(Path.cwd()), OUT=str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert values(tmp_path / "out0") == values(tmp_path / "undisturbed")
+
+
+LATE = """
+import os, sys
+import parrots.run as run
+
+code = run.main([*sys.argv[1:], *(["--begin-for", "1"] if os.environ["RANK"] == "1" else [])])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def test_where_it_is_late_for_one_worker_none_begins_another_cell(tmp_path):
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=make(steps=300, seed=seed))) + "\n" for seed in range(2)))
+    (tmp_path / "late.py").write_text(LATE)
+    done = call([*TWO[:-2], str(tmp_path / "late.py"), str(cells)], tmp_path / "out", PYTHONPATH=str(Path.cwd()))
+    assert done.returncode == 0, done.stderr
+    assert "1 cells left; the same command goes on" in done.stdout
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 1
