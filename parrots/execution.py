@@ -158,9 +158,7 @@ def endeavour(
     `Stopped` passes; `Apart` says that there is no group any more.
     """
     left = Further(cell.trial.training.batch_size // place.world if place.world > 1 else 1)
-    number = 0
     while True:
-        number += 1
         found, lost, kind = record, None, None
         try:
             catch_up([cell], results, place.store)
@@ -170,7 +168,7 @@ def endeavour(
         except Exception as error:
             kind = classify(error)
             lost = replace(failure(cell.trial, error, place, kind), **about(cell.trial, results, sweep, early_stop))
-        met = meet(kind, f"{cell.trial.id} {number}", place)
+        met = meet(kind, cell.trial.id, place)
         if met.whole and not any(met.said):
             return found
         kind = of_group(met.said)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +199,65 @@ def test_where_it_is_late_for_one_worker_none_begins_another_cell(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 cells left; the same command goes on" in done.stdout
     assert len(list((tmp_path / "out" / "records").iterdir())) == 1
+
+
+MEET = """
+import os, time
+from pathlib import Path
+from parrots.meeting import form, meet
+from parrots.placement import Placement
+
+form("gloo")
+place = Placement(Path(), rank=int(os.environ["RANK"]), world=2)
+for said in (None, "bug"):
+    time.sleep(place.rank)
+    met = meet(said if place.rank else None, "a trial", place)
+    assert met == ([None, said], True), met
+os._exit(0)
+"""
+
+
+def test_at_a_second_meeting_over_one_trial_nobody_hears_what_was_said_at_the_first(tmp_path):
+    (tmp_path / "meet.py").write_text(MEET)
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([*TWO[:-2], str(tmp_path / "meet.py")], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+DIES = """
+import os, signal, sys
+import parrots.run as run
+from parrots.training import trainer
+
+real, steps = trainer.micro_step, [0]
+
+def micro_step(*args):
+    steps[0] += 1
+    if os.environ["RANK"] == "0" and steps[0] > 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+
+trainer.micro_step = micro_step
+code = run.main(sys.argv[1:])
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+def test_a_worker_that_is_left_without_the_store_they_met_in_writes_why_and_ends(tmp_path):
+    """Without torchrun the first worker holds it."""
+    (tmp_path / "dies.py").write_text(DIES)
+    (tmp_path / "cells.jsonl").write_text(canonical_json(Cell(trial=make())))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    line = [sys.executable, str(tmp_path / "dies.py"), str(tmp_path / "cells.jsonl"), "--out", str(tmp_path / "out")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    env |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**env, "RANK": rank}) for rank in "01")
+    said = [process.communicate(timeout=120)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (-signal.SIGKILL, 1), said
+    assert "the same command goes on from here" in said[1]
+    assert "Traceback" not in said[1]
+    (lost,) = read((tmp_path / "out" / "failures").iterdir()).to_pylist()
+    assert lost["failure"] == "infrastructure"
