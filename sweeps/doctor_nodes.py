@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from parrots.frozen import first_line
 from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
 
@@ -38,8 +39,7 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
     try:
         ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ray.exceptions.RayError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        yield unreached(address, said)
+        yield unreached(address, first_line(error))
         return
     try:
         ask = ray.remote(num_cpus=0)(_look)
