@@ -16,6 +16,7 @@ from bench import DEVICE, Table, arguments, machine, medians, milliseconds, mode
 from train_step import Shape, ours, training
 
 from parrots.compiling import DEFAULT, GRAPHS, LONG, chosen
+from parrots.frozen import first_line
 from parrots.placement import EAGER, Placement
 from parrots.spec import Trial
 
@@ -49,7 +50,7 @@ def timed(shape: Shape, modes: list[str], seconds: float) -> tuple[dict[str, flo
             if mode == EAGER:
                 raise
             steps.pop(mode, None)
-            failed = f"{mode}: {next(iter(str(error).splitlines()), type(error).__name__)}"
+            failed = f"{mode}: {first_line(error)}"
     return medians(steps, seconds), first_s, failed
 
 

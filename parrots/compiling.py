@@ -6,6 +6,7 @@ beside what is chosen here.
 
 from dataclasses import replace
 
+from parrots.models.choice import MOST_GROUPS
 from parrots.models.config import MoE
 from parrots.placement import AUTO, EAGER, Placement
 from parrots.spec import Trial
@@ -13,7 +14,6 @@ from parrots.spec import Trial
 DEFAULT, GRAPHS = "default", "reduce-overhead"
 LAUNCH_BOUND = 512  # the widest model whose step is launches rather than arithmetic
 LONG = 10_000  # steps; compiling takes half a minute to a minute, and a launch-bound step may gain some milliseconds
-MOST_GROUPS = 1024  # from which on experts are padded (parrots/models/moe.py), which waits for the busiest
 
 
 def resolved(trial: Trial, place: Placement, side_by_side: int = 1) -> Placement:
@@ -26,8 +26,7 @@ def chosen(trial: Trial, place: Placement, side_by_side: int = 1) -> str:
 
     Eager on a CPU, where compiling gains 10 to 30 % and costs 14 to 29 s; for short trainings; for trials side by side, all of
     which a failing compiler would end; and for workers that share a trial, of whom one whose compiler fails would leave the
-    others inside a collective. Elsewhere CUDA graphs where launches are
-    what costs and nothing is in their way.
+    others inside a collective. Elsewhere CUDA graphs where launches are what costs and nothing is in their way.
     """
     if not place.device.startswith("cuda") or max(place.world, side_by_side) > 1 or trial.training.steps < LONG:
         return EAGER

@@ -1,5 +1,6 @@
 """What becomes of a cell: data, training, evaluation, its records; one alone or many side by side, on any launcher."""
 
+import gc
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
@@ -26,7 +29,7 @@ from parrots.store import AT_ONCE, Store
 from parrots.tasks.store import load
 from parrots.training import checkpoint, weights
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import precision, prepare, uncompile
+from parrots.training.parallel import of_first, precision, prepare, uncompile
 from parrots.training.stacked import name_of, train_stacked
 from parrots.training.trainer import Trained, train
 
@@ -140,7 +143,7 @@ def finish(
     written. Of several workers each trains, the first writes and evaluates. Returns the trial's new record.
     """
     trial = cell.trial
-    if not path_of(trial.id, results).exists():
+    if not of_first(path_of(trial.id, results).exists(), place):
         record = replace(run_trial(trial, place), **about)
         if place.rank == 0:
             record.write(results, place.store)
@@ -163,9 +166,7 @@ def endeavour(
     `Stopped` passes; `Apart` says that there is no group any more.
     """
     left = Further(cell.trial.training.batch_size // place.world if place.world > 1 else 1)
-    number = 0
     while True:
-        number += 1
         found, lost, kind = record, None, None
         try:
             catch_up([cell], results, place.store)
@@ -175,7 +176,9 @@ def endeavour(
         except Exception as error:
             kind = classify(error)
             lost = replace(failure(cell.trial, error, place, kind), **about(cell.trial, results, sweep, early_stop))
-        met = meet(kind, f"{cell.trial.id} {number}", place)
+        if kind:
+            let_go(place)
+        met = meet(kind, cell.trial.id, place)
         if met.whole and not any(met.said):
             return found
         kind = of_group(met.said)
@@ -187,6 +190,13 @@ def endeavour(
         if not left.takes(kind):
             return lost or found
         time.sleep(left.pause_s(kind))
+
+
+def let_go(place: Placement) -> None:
+    """Free what a failed attempt held, on its GPU too: a model whose references go round in a circle. It takes 150 ms."""
+    gc.collect()
+    if place.device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def catch_up(cells: Sequence[Cell], results: Path, store: Store | None) -> None:
@@ -208,10 +218,15 @@ def _catch_up(cell: Cell, results: Path, store: Store) -> None:
     next(path for path in attempts if not store.share(path))
 
 
-def write_failure(record: Record, results: Path, store: Store | None = None) -> None:
-    """Write the record of a failed attempt. Where that fails too (a full disk), say so: the cell counts as missing."""
+def write_failure(record: Record, results: Path, store: Store | None = None, patience_s: float | None = None) -> None:
+    """Write the record of a failed attempt, here and into the store, for which it may wait so long.
+
+    Where that fails too (a full disk), say so: the cell counts as missing.
+    """
     try:
-        record.write(results, store)
+        path = record.write(results)
+        if store:
+            store.put(path, patience_s=patience_s)
     except OSError as error:
         print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
 

@@ -58,3 +58,8 @@ def one_line(error: ValidationError) -> str:
     if first["type"] != "missing" and not isinstance(given, (dict, BaseModel)):
         where += f"={given!r}"
     return f"{where}: {said}" if where else said
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -7,6 +7,8 @@ that failed ends its own, and the launcher ends those of the others and, where a
 
 import os
 import time
+from contextlib import suppress
+from itertools import count
 from typing import NamedTuple
 
 import torch.distributed as dist
@@ -18,6 +20,8 @@ from parrots.placement import Placement
 PATIENCE_S = 20.0  # that a worker which has failed waits for the others, who may be about to fail likewise
 LOOK_EVERY_S = 0.02
 GONE = "gone"
+MEETINGS = count(1)
+"""Of this process: all workers meet equally often, and what was said at a meeting stays in the store."""
 
 
 class Apart(Exception):
@@ -47,10 +51,30 @@ def form(backend: str) -> None:
 def meet(said: Failure | None, name: str, place: Placement) -> Met:
     """Tell the others what has come of an attempt that all of them call by this `name`, and hear what they say.
 
-    Without a failure of its own a worker waits as long as it takes; with one, PATIENCE_S.
+    Without a failure of its own a worker waits as long as it takes; with one, PATIENCE_S. Where the store is lost nobody else
+    has come.
     """
     if place.world == 1:
         return Met([said], True)
+    name = f"meeting {next(MEETINGS)} {name}"
+    try:
+        met = _heard(said, name, place)
+    except dist.DistError:
+        return Met([said if rank == place.rank else None for rank in range(place.world)], False)
+    if met.whole:
+        with suppress(dist.DistError):
+            _wait_for_all(name, place)
+    return met
+
+
+def leave(place: Placement) -> None:
+    """Let those know who wait for this worker that it ends."""
+    with suppress(dist.DistError):
+        distributed_c10d._get_default_store().set(GONE, str(place.rank))
+
+
+def _heard(said: Failure | None, name: str, place: Placement) -> Met:
+    """Say it, and hear the others."""
     store = distributed_c10d._get_default_store()
     keys = [f"{name} {rank}" for rank in range(place.world)]
     store.set(keys[place.rank], said or "")
@@ -58,16 +82,14 @@ def meet(said: Failure | None, name: str, place: Placement) -> Met:
     while not (whole := store.check(keys)) and not store.check([GONE]) and not (said and time.monotonic() > last):
         time.sleep(LOOK_EVERY_S)
     heard = [store.get(key).decode() if store.check([key]) else "" for key in keys]
-    met = Met([one or None for one in heard], whole and not store.check([GONE]))  # type: ignore[misc] # as they were set
-    if whole:  # the first may hold the store, which ends with it: not before all have heard
-        store.set(f"{name} heard {place.rank}", "")
-        all_heard = [f"{name} heard {rank}" for rank in range(place.world)]
-        last = time.monotonic() + PATIENCE_S
-        while place.rank == 0 and not store.check(all_heard) and time.monotonic() < last:
-            time.sleep(LOOK_EVERY_S)
-    return met
+    return Met([one or None for one in heard], whole and not store.check([GONE]))  # type: ignore[misc] # as they were set
 
 
-def leave(place: Placement) -> None:
-    """Let those know who wait for this worker that it ends."""
-    distributed_c10d._get_default_store().set(GONE, str(place.rank))
+def _wait_for_all(name: str, place: Placement) -> None:
+    """The first may hold the store, which ends with it: not before all have heard."""
+    store = distributed_c10d._get_default_store()
+    store.set(f"{name} heard {place.rank}", "")
+    all_heard = [f"{name} heard {rank}" for rank in range(place.world)]
+    last = time.monotonic() + PATIENCE_S
+    while place.rank == 0 and not store.check(all_heard) and time.monotonic() < last:
+        time.sleep(LOOK_EVERY_S)

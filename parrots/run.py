@@ -7,6 +7,7 @@ A line of cells.jsonl is a cell as JSON: a trial and what it is asked besides (`
 whose records are there already is passed over, so an interrupted call goes on where it stopped. --stack trains cells side by
 side that differ in learning rate, weight decay, initial deviation or seed only; the others go one after another. --store is
 for machines that share no results folder: what is in the store is not run again, and a cell goes on from its checkpoint there.
+Of workers that share cells the first says what is left to do.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from parrots.spec import Cell, Trial
 from parrots.store import Store, checked
 from parrots.thresholds import USUAL, Thresholds
 from parrots.training.checkpoint import Stopped
-from parrots.training.parallel import sum_over_workers
+from parrots.training.parallel import of_first, sum_over_workers
 from parrots.training.stacked import groups
 
 BOUNDS = Thresholds.model_fields
@@ -119,17 +120,20 @@ def run_cells(cells: list[Cell], results: Path, place: Placement, sweep: str, be
     """
     last = time.monotonic() + begin_for
     todo = {i for i, cell in enumerate(cells) if not is_done(cell, results)}
+    # groups of all, done ones too: after an interruption they are those that left the checkpoints
+    order = sorted(groups([cell.trial for cell in cells], place), key=lambda group: failed_before(cells, group, results))
+    todo, order = of_first((todo, order), place)
     say = print if place.rank == 0 else (lambda *args, **kwargs: None)
     say(f"{len(cells)} cells, {len(cells) - len(todo)} have their record, {len(todo)} to run on {hardware(place.device)}")
     failed, number = 0, 0
-    # groups of all, done ones too: after an interruption they are those that left the checkpoints
-    for group in sorted(groups([cell.trial for cell in cells], place), key=lambda group: failed_before(cells, group, results)):
+    for group in order:
         left, beside = [cells[i] for i in group if i in todo], dict[str, Record]()
         if not left:
             continue
-        if asked_to_stop(place):
+        stop, late = votes(place.stop(), time.monotonic() > last, place)
+        if stop:
             raise Stopped
-        if time.monotonic() > last:
+        if late:
             say(f"{len(todo) - number} cells left; the same command goes on from here")
             break
         for cell in left:
@@ -149,9 +153,10 @@ def failed_before(cells: list[Cell], group: list[int], results: Path) -> int:
     return sum(about(cells[i].trial, results, "")["attempt"] - 1 for i in group)
 
 
-def asked_to_stop(place: Placement) -> bool:
-    """Whether one of the workers was asked; all get the same answer."""
-    return bool(sum_over_workers(torch.tensor([place.stop()], dtype=torch.int32, device=place.device), place))
+def votes(stop: bool, late: bool, place: Placement) -> list[bool]:
+    """Whether one of the workers was asked to stop, and whether it is late for one of them; all get the same answers."""
+    said = torch.tensor([stop, late], dtype=torch.int32, device=place.device)
+    return [bool(one) for one in sum_over_workers(said, place).tolist()]
 
 
 def outcome(record: Record | None) -> str:
@@ -243,6 +248,9 @@ def main(argv: list[str] | None = None) -> int:
             store = Store(checked(args.store), args.out)
             store.check()
             catch_up(cells, args.out, store)
+            if world > 1:
+                dist.barrier()
+                catch_up(cells, args.out, store)  # what one has just shared the others have too
             place = replace(place, store=store)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

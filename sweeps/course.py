@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from parrots.frozen import first_line
 from parrots.record import path_of, read
 from parrots.spec import Cell
+from parrots.store import Store
 from sweeps import index, ledger, run_manifest
 from sweeps.devices import slots_here
 from sweeps.how import How
@@ -67,7 +69,7 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
             finally:
                 told = run_manifest.write(found, missing, results, began)
                 if store:
-                    store.put(told)
+                    sent(told, store)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)
@@ -81,6 +83,14 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
     if tell.problem:
         out.print(tell.problem)
     return 1 if after.missing(cells) else 0
+
+
+def sent(manifest: Path, store: Store) -> None:
+    """Have the manifest of a run that is over in the store too; one that is away is not waited for, and this is said."""
+    try:
+        store.put(manifest, patience_s=0)
+    except OSError as error:
+        out.print(f"{manifest} is here alone: {first_line(error)}")
 
 
 def fetched(how: How, results: Path) -> None:

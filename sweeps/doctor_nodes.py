@@ -1,5 +1,6 @@
 """What a run needs of the nodes of a Ray cluster, each asked on the node itself."""
 
+import hmac
 import os
 import socket
 import sys
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from parrots.frozen import first_line
+from parrots.keys import checkpoint_key
 from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
 
@@ -38,8 +41,7 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
     try:
         ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ray.exceptions.RayError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        yield unreached(address, said)
+        yield unreached(address, first_line(error))
         return
     try:
         ask = ray.remote(num_cpus=0)(_look)
@@ -84,8 +86,16 @@ def mark(folder: Path) -> Iterator[str]:
         yield ""
 
 
+def signs_as() -> str:
+    """What tells this machine's checkpoint key from another, and nothing of it; or why it has none that it may use."""
+    try:
+        return hmac.new(checkpoint_key(), b"doctor", "sha256").hexdigest()[:8]
+    except (OSError, ValueError) as error:
+        return first_line(error)
+
+
 def _look(above: str, seen: str, store: str | None) -> dict[str, Any]:
-    """On a node, by itself: versions, GPUs, its clock, its disk, why results cannot be written, whether they are shared.
+    """On a node, by itself: versions, GPUs, its clock, disk and key, why results cannot be written, whether they are shared.
 
     With a store: why it cannot be used, or that nothing else needs to be shared.
     """
@@ -119,6 +129,7 @@ def _look(above: str, seen: str, store: str | None) -> dict[str, Any]:
         "at": above,
         "shared": bool(store) or not seen or pathlib.Path(seen).exists(),
         "closed": closed,
+        "signs_as": signs_as(),
         "free": shutil.disk_usage(tempfile.gettempdir()).free,
     }
 
@@ -140,6 +151,9 @@ def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Itera
         yield Check(name, f"{said['at']} is another folder there than here", "fails", remedy)
     if said["closed"]:
         yield Check(name, said["closed"], "fails", "give its role the rights of the others (docs/CLUSTER.md)")
+    if said["signs_as"] != (own := signs_as()):
+        remedy = "copy `checkpoint` of parrots/keys there (docs/SECURITY.md): it would pass over what others wrote"
+        yield Check(name, f"signs checkpoints with another key ({said['signs_as']}, here {own})", "fails", remedy)
     if said["free"] < SCARCE:
         yield Check(name, f"{said['free'] / GIB:.1f} GiB free for Ray's files", "fails", "free some, or give it a larger disk")
     if abs(skew_s) > SKEW_S + within:

@@ -1,4 +1,7 @@
-"""What a run does about Tune's events: it tells them on, writes records for processes that died, and ends when it is asked."""
+"""What a run does about Tune's events: it tells them on, writes records for processes that died, and ends when it is asked.
+
+All of it on the driver, which waits for no store: what did not come into one now comes when the sweep is next run.
+"""
 
 import time
 from contextlib import suppress
@@ -14,7 +17,7 @@ from parrots.execution import about, catch_up, write_failure
 from parrots.failures import classify, failure
 from parrots.placement import Placement
 from parrots.provenance import hardware
-from parrots.record import Record
+from parrots.record import Record, path_of
 from parrots.spec import Cell
 from sweeps import stopping
 from sweeps.how import How
@@ -88,7 +91,7 @@ class Watching(tune.Callback):
             here = hardware(device())
             record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
             told = about(cell.trial, given.results, given.sweep, given.early_stop)
-            write_failure(replace(record, **told), given.results, given.store)
+            write_failure(replace(record, **told), given.results, given.store, patience_s=0)
             watch.ended(cell.trial.id, "ended early")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -105,12 +108,14 @@ class Watching(tune.Callback):
         kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
         record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
         told_of = about(cell.trial, given.results, given.sweep, given.early_stop)
-        write_failure(replace(record, **told_of), given.results, given.store)
+        write_failure(replace(record, **told_of), given.results, given.store, patience_s=0)
         return record
 
     def _fetched(self, trial: Any) -> Cell:
         """Its cell, with what another machine left of it here; from a store that is away it comes at the end of the lane."""
         cell = self.given.cell(trial.config["trial_id"])
         with suppress(OSError):
-            catch_up([cell], self.given.results, self.given.store)
+            if store := self.given.store:
+                store.has(path_of(cell.trial.id, self.given.results), patience_s=0)  # else the driver would wait for it
+                catch_up([cell], self.given.results, store)
         return cell

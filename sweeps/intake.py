@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from parrots.frozen import canonical_json, one_line
+from parrots.frozen import canonical_json, first_line, one_line
 from parrots.record import RESULTS, SCHEMA, STATUSES
 from parrots.spec import Evaluation, Trial
 
@@ -92,7 +92,7 @@ def _rows(content: bytes) -> list[dict[str, Any]]:
         _require(file.schema_arrow == SCHEMA, "columns other than a record's")
         return file.read().to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        raise RefusedError(f"not Parquet ({next(iter(str(error).splitlines()), type(error).__name__)})") from error
+        raise RefusedError(f"not Parquet ({first_line(error)})") from error
 
 
 def _check_text(about: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 
 from parrots.failures import BUDGET
+from parrots.frozen import first_line
 from parrots.placement import Placement
 from parrots.provenance import cores
 from parrots.spec import Cell, Trial
@@ -144,9 +145,8 @@ def start(cpus: int) -> None:
     try:
         ray.init(**common)
     except Exception as error:  # Ray raises bare ones here
-        said = next(iter(str(error).splitlines()), type(error).__name__)
         where = f"the cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} was not joined" if joined() else "Ray did not start"
-        raise ValueError(f"{where}: {said}; its logs are below /tmp/ray/session_latest/logs") from error
+        raise ValueError(f"{where}: {first_line(error)}; its logs are below /tmp/ray/session_latest/logs") from error
 
 
 def tuner(sweep: Sweep, lane: Sequence[Cell], kind: Lane, results: Path, watch: Watch, how: How) -> tune.Tuner:

@@ -8,6 +8,7 @@ from parrots.store import Store
 
 LOOK_EVERY_S = 0.5
 ASK_EVERY_S = 5.0  # a store: some hundredths of a second each
+AWAY = 10  # times what it took to learn that it is away until it is asked again, besides
 
 
 def path_of(results: Path) -> Path:
@@ -31,7 +32,7 @@ def withdraw(results: Path, store: Store | None = None) -> None:
 class Asked:
     """Whether a results folder's run was asked to end; looks at the file twice a second at most, at a store's now and then.
 
-    A store that does not answer asks nothing: the training goes on.
+    A store that does not answer asks nothing: the training goes on, and waits for it a tenth of its time at most.
     """
 
     def __init__(self, results: Path, store: Store | None = None):
@@ -43,7 +44,9 @@ class Asked:
         if not self.found and now - self.looked > LOOK_EVERY_S:
             self.looked, self.found = now, self.path.exists()
         if self.store and not self.found and now - self.asked > ASK_EVERY_S:
-            self.asked = now
-            with suppress(OSError):
+            try:
                 self.found = self.store.has(self.path, patience_s=0)
+                self.asked = time.monotonic()
+            except OSError:
+                self.asked = time.monotonic() + AWAY * (time.monotonic() - now)
         return self.found

@@ -157,6 +157,7 @@ def grouped(config: dict[str, Any], given: Given) -> None:
             if not left.takes(kind):
                 tune.report(final(lost, cell, results))
                 return
+            time.sleep(left.pause_s(kind))
 
 
 def group(cell: Cell, given: Given, name: str) -> TorchTrainer:

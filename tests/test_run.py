@@ -1,9 +1,11 @@
 """`python -m parrots.run`: trials with torch alone, by one process or under torchrun."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,20 @@ def test_a_stack_that_fails_is_run_one_by_one(tmp_path, monkeypatch, capsys):
     assert run_cells([Cell(trial=make(seed=seed)) for seed in (0, 1)], tmp_path, place, "") == 0
     assert "2 trials side by side: no room for two; one after another instead" in capsys.readouterr().err
     assert len(list((tmp_path / "records").iterdir())) == 2
+
+
+def test_a_model_whose_training_failed_is_let_go_though_it_holds_itself(tmp_path, monkeypatch):
+    held = []
+
+    def fails(model, *rest):
+        model.__dict__["itself"] = model
+        held.append(weakref.ref(model))
+        raise ValueError
+
+    monkeypatch.setattr("parrots.execution.train", fails)
+    gc.disable()
+    try:
+        assert run_cells([Cell(trial=make())], tmp_path, Placement(tmp_path / "data"), "") == 1
+        assert held[0]() is None
+    finally:
+        gc.enable()

@@ -1,5 +1,7 @@
 """Which way to compute experts is the fastest on an eager CPU, as benchmarks/results/moe_ffn-cpu.md has it. No torch."""
 
+MOST_GROUPS = 1024  # from so many experts on grouped_mm does not take them on a GPU: they are padded, for the busiest
+
 
 def on_cpu(rows: int, n_experts: int, d_model: int) -> str:
     """The backend for so many rows (a token at an expert) in all."""

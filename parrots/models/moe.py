@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parrots.models import fused, megablocks_backend
-from parrots.models.choice import on_cpu
+from parrots.models.choice import MOST_GROUPS, on_cpu
 from parrots.models.config import Model, MoE
 from parrots.models.kernels import Linear, activate
 from parrots.models.routers import Routing, build_router
@@ -196,7 +196,6 @@ class Combine(torch.autograd.Function):
         return grads[0].new_zeros(len(row_N), grads[0].shape[1]).index_copy_(0, slot_R, grads[0]), None, None
 
 
-MOST_GROUPS = 1024  # which grouped_mm does not take on a GPU
 AUTO = "auto"
 MEGABLOCKS = "megablocks"
 COMPILED = "compiled"

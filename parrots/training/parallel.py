@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from parrots.models.transformer import Transformer
 from parrots.placement import AUTO, EAGER, Placement
 from parrots.spec import Training
+
+T = TypeVar("T")
 
 
 def prepare(model: Transformer, place: Placement) -> None:
@@ -70,6 +73,15 @@ def least_over_workers(n: int, place: Placement) -> int:
     found = torch.tensor([n], device=place.device)
     dist.all_reduce(found, dist.ReduceOp.MIN)
     return int(found)
+
+
+def of_first(x: T, place: Placement) -> T:
+    """The first worker's `x`: what each reads from a disk of its own may differ, and what is done must not."""
+    if place.world == 1:
+        return x
+    said = [x]
+    dist.broadcast_object_list(said, device=torch.device(place.device))
+    return said[0]
 
 
 def whole(x: Tensor) -> Tensor:

@@ -122,6 +122,35 @@ def test_workers_on_machines_of_their_own_write_one_checkpoint_and_empty_machine
     assert not [key for key in s3.keys(tmp_path.name) if key.startswith("checkpoints")]
 
 
+SLOW = """
+import os, sys, time
+import parrots.run as run
+
+real = run.catch_up
+
+def catch_up(*args):
+    time.sleep(2 * int(os.environ["RANK"]))
+    real(*args)
+
+run.catch_up = catch_up
+code = run.main(sys.argv[1:])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def test_what_one_machine_of_a_group_had_before_is_not_run_again(s3, tmp_path, there):
+    """The first has an empty disk, the second records that are not in the store yet, and is slower."""
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=make(seed=seed))) + "\n" for seed in range(3)))
+    finish(begin(cells, tmp_path / "b", s3.uri(f"{tmp_path.name}-before")))
+    (tmp_path / "slow.py").write_text(SLOW)
+    first, second = two(cells, tmp_path, ("a", "b"), there, [sys.executable, str(tmp_path / "slow.py")])
+    assert "3 cells, 3 have their record, 0 to run" in finish(first)
+    finish(second)
+    assert values(tmp_path / "a") == values(tmp_path / "b")
+
+
 def test_a_new_head_with_an_empty_disk_resumes_the_sweep_from_the_store_alone(s3, here, tmp_path, there, undisturbed):
     driver = here.start("--scale", "alone", "--store", there, **CREDENTIALS)
     wait_for(lambda: here.records() and here.checkpoints())

@@ -3,14 +3,18 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from parrots.failures import failure
 from parrots.frozen import canonical_json
-from parrots.record import read
+from parrots.placement import Placement
+from parrots.record import path_of, read
 from parrots.spec import Cell
 
 from ..conftest import MOE, PATH, make
@@ -148,3 +152,112 @@ def test_a_cell_that_fails_on_a_worker_leaves_its_reason_and_stops_no_other(tmp_
     failures = read(sorted((tmp_path / "out" / "failures").iterdir())).to_pylist()
     assert {(one["trial_id"], one["failure"]) for one in failures} == {(bad.id, "bug")}
     assert {one["reason"].splitlines()[-1] for one in failures} == {"KeyError: 'a page'"}
+
+
+APART = """
+import os, sys
+import parrots.run as run
+
+code = run.main([*sys.argv[1:], "--out", os.environ["OUT"] + os.environ["RANK"]])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def test_of_workers_with_disks_of_their_own_the_first_says_what_there_is_to_do(tmp_path):
+    """The second has the record of a failed attempt at the first cell, which would come last, and that of the last cell."""
+    trials = [make(seed=seed) for seed in range(3)]
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=trial)) + "\n" for trial in trials))
+    assert call([*TWO, str(cells)], tmp_path / "undisturbed").returncode == 0
+    failure(trials[0], ValueError(), Placement(tmp_path)).write(tmp_path / "out1")
+    there = path_of(trials[2].id, tmp_path / "out1")
+    there.parent.mkdir(parents=True)
+    shutil.copy(path_of(trials[2].id, tmp_path / "undisturbed"), there)
+    (tmp_path / "apart.py").write_text(APART)
+    line = [*TWO[:-2], str(tmp_path / "apart.py"), str(cells)]
+    done = call(line, tmp_path, PYTHONPATH=str(Path.cwd()), OUT=str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert values(tmp_path / "out0") == values(tmp_path / "undisturbed")
+
+
+LATE = """
+import os, sys
+import parrots.run as run
+
+code = run.main([*sys.argv[1:], *(["--begin-for", "1"] if os.environ["RANK"] == "1" else [])])
+sys.stdout.flush()
+os._exit(code)
+"""
+
+
+def test_where_it_is_late_for_one_worker_none_begins_another_cell(tmp_path):
+    cells = tmp_path / "cells.jsonl"
+    cells.write_text("".join(canonical_json(Cell(trial=make(steps=300, seed=seed))) + "\n" for seed in range(2)))
+    (tmp_path / "late.py").write_text(LATE)
+    done = call([*TWO[:-2], str(tmp_path / "late.py"), str(cells)], tmp_path / "out", PYTHONPATH=str(Path.cwd()))
+    assert done.returncode == 0, done.stderr
+    assert "1 cells left; the same command goes on" in done.stdout
+    assert len(list((tmp_path / "out" / "records").iterdir())) == 1
+
+
+MEET = """
+import os, time
+from pathlib import Path
+from parrots.meeting import form, meet
+from parrots.placement import Placement
+
+form("gloo")
+place = Placement(Path(), rank=int(os.environ["RANK"]), world=2)
+for said in (None, "bug"):
+    time.sleep(place.rank)
+    met = meet(said if place.rank else None, "a trial", place)
+    assert met == ([None, said], True), met
+os._exit(0)
+"""
+
+
+def test_at_a_second_meeting_over_one_trial_nobody_hears_what_was_said_at_the_first(tmp_path):
+    (tmp_path / "meet.py").write_text(MEET)
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([*TWO[:-2], str(tmp_path / "meet.py")], capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+DIES = """
+import os, signal, sys
+import parrots.run as run
+from parrots.training import trainer
+
+real, steps = trainer.micro_step, [0]
+
+def micro_step(*args):
+    steps[0] += 1
+    if os.environ["RANK"] == "0" and steps[0] > 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+
+trainer.micro_step = micro_step
+code = run.main(sys.argv[1:])
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+def test_a_worker_that_is_left_without_the_store_they_met_in_writes_why_and_ends(tmp_path):
+    """Without torchrun the first worker holds it."""
+    (tmp_path / "dies.py").write_text(DIES)
+    (tmp_path / "cells.jsonl").write_text(canonical_json(Cell(trial=make())))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    line = [sys.executable, str(tmp_path / "dies.py"), str(tmp_path / "cells.jsonl"), "--out", str(tmp_path / "out")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    env |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env={**env, "RANK": rank}) for rank in "01")
+    said = [process.communicate(timeout=120)[1] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (-signal.SIGKILL, 1), said
+    assert "the same command goes on from here" in said[1]
+    assert "Traceback" not in said[1]
+    (lost,) = read((tmp_path / "out" / "failures").iterdir()).to_pylist()
+    assert lost["failure"] == "infrastructure"

@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_is_a_note(monkeypatch):
 
 
 SAID = {"python": doctor.platform.python_version().rpartition(".")[0], "torch": torch.__version__, "wrong": "", "at": "/r"}
-SAID |= {"gpus": ["H200"] * 8, "shared": True, "closed": "", "free": 2**40}
+SAID |= {"gpus": ["H200"] * 8, "shared": True, "closed": "", "free": 2**40, "signs_as": doctor_nodes.signs_as()}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,7 @@ SAID |= {"gpus": ["H200"] * 8, "shared": True, "closed": "", "free": 2**40}
         ({"wrong": "Permission denied"}, "cannot write to /r (Permission denied)"),
         ({"shared": False}, "/r is another folder there than here"),
         ({"closed": "store s3://b/r: AWS Error ACCESS_DENIED"}, "ACCESS_DENIED"),
+        ({"signs_as": "0badcafe"}, "signs checkpoints with another key (0badcafe, here "),
         ({"free": 2**20}, "0.0 GiB free for Ray's files"),
         ({"time": 160.0}, "its clock is +60 s"),
     ],
@@ -108,6 +109,17 @@ def test_a_node_that_differs_is_named(change, word):
     wrong = [one for one in doctor_nodes._judged("node b", said, 100.0, 0.1) if one.state == "fails"]
     assert len(wrong) == 1
     assert word in wrong[0].found
+
+
+def test_machines_with_one_key_say_the_same_and_not_the_key(monkeypatch, tmp_path):
+    said = []
+    for folder in ("a", "a", "b"):
+        monkeypatch.setenv("PARROTS_KEYS", str(tmp_path / folder))
+        said.append(doctor_nodes.signs_as())
+        assert said[-1] not in (tmp_path / folder / "checkpoint").read_text()
+    assert said[0] == said[1] != said[2]
+    (tmp_path / "b" / "checkpoint").chmod(0o644)
+    assert "others may read this secret" in doctor_nodes.signs_as()
 
 
 def test_what_a_node_has_is_told():

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -236,3 +237,19 @@ def test_being_asked_to_end_is_seen_until_it_is_withdrawn(tmp_path: Path, monkey
     assert stopping.Asked(tmp_path)()
     stopping.withdraw(tmp_path)
     assert not stopping.Asked(tmp_path)()
+
+
+def test_steps_wait_a_tenth_of_their_time_at_most_for_a_store_that_is_away(tmp_path, monkeypatch):
+    class Away:
+        asked = 0
+
+        def has(self, path, patience_s):
+            self.asked += 1
+            time.sleep(0.02)
+            raise ConnectionError
+
+    monkeypatch.setattr(stopping, "ASK_EVERY_S", 0.0)
+    asked, began = stopping.Asked(tmp_path, store := Away()), time.monotonic()
+    while time.monotonic() < began + 0.5:
+        assert not asked()
+    assert 1 <= store.asked <= 3

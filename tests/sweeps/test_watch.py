@@ -50,3 +50,28 @@ def test_cells_that_share_a_gpu_take_a_part_of_its_slot_each():
         watch.ended(trial_id, "done", 8.0)
     assert 0.79 < watch.utilisation() <= 0.8
     assert 10 <= watch.device_s() < 10.5
+
+
+class Away:
+    """A store that does not answer, and is not waited for."""
+
+    def has(self, path, patience_s=None):
+        assert patience_s == 0
+        raise ConnectionError("no route")
+
+    def put(self, path, content=None, patience_s=None):
+        self.has(path, patience_s)
+
+
+def test_a_driver_waits_for_no_store(tmp_path, capsys):
+    from sweeps.course import sent
+    from sweeps.events import Watching
+
+    cell = Cell(trial=make())
+    watch = Watch([cell], SimpleNamespace(work=lambda cell: 1.0, slots=1), Console(), on_end=lambda trial_id: None)
+    given = SimpleNamespace(cell=lambda trial_id: cell, results=tmp_path, store=Away(), sweep="", early_stop="", workers=1)
+    Watching(watch, given).on_trial_recover(0, [], SimpleNamespace(config={"trial_id": cell.trial.id}, error_file=""))
+    assert watch.lost == {"infrastructure": 1}
+    assert len(list((tmp_path / "failures").iterdir())) == 1
+    sent(tmp_path / "run.json", Away())
+    assert "run.json is here alone: no route" in capsys.readouterr().out.replace("\n", "")
