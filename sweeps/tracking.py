@@ -227,12 +227,12 @@ class Store:
         self.client.set_terminated(run.info.run_id)
 
     def compare_links(self, sweep: str, base: str) -> dict[str, str]:
-        """For each task, the address of MLflow's comparison of this sweep's runs: columns, charts and order are set."""
-        links = {}
+        """For each task, the addresses of MLflow's comparison of this sweep's runs: columns, charts and order are set."""
+        links: dict[str, str] = {}
         for experiment in self.client.search_experiments(filter_string="name LIKE 'parrots/%'"):
             runs = list(self._search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
             if runs and experiment.name != SWEEPS:
-                links[experiment.name] = comparison.link(self.client, experiment.experiment_id, sweep, runs, base)
+                links |= comparison.links(self.client, experiment, sweep, runs, base)
         return links
 
 
