@@ -185,7 +185,7 @@ class Offset(Claim):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (*super().fields, *declared(self.at))
+        return (*super().fields, *trial_fields(self.at))
 
     @property
     def region(self) -> tuple[float, float]:
@@ -247,7 +247,7 @@ class Slope(Claim):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (*super().fields, *declared(self.along, *self.given))
+        return (*super().fields, *trial_fields(self.along, *self.given))
 
     @property
     def region(self) -> tuple[float, float]:
@@ -272,7 +272,7 @@ class Peak(Claim):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (*super().fields, *declared(self.along))
+        return (*super().fields, *trial_fields(self.along))
 
     @property
     def region(self) -> tuple[float, float]:
@@ -294,7 +294,7 @@ DIRECTION = f"fewer than {FEWEST} configurations, or a single dense one or MoE: 
 TIED = " Undecided too where models of one kind and width hardly differ in N_active, since width then foretells as well."
 
 
-def declared(*names: str) -> tuple[str, ...]:
+def trial_fields(*names: str) -> tuple[str, ...]:
     """Those of these names that are fields of a trial, and neither a size nor a metric."""
     return tuple(name for name in names if name.startswith(("model.", "task.", "training.")))
 

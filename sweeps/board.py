@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from analysis.board.rows import Row, columns, declared, of_records
+from analysis.board.rows import Row, columns, of_records, unrun
 from sweeps import ledger
 from sweeps.guard import holder
 from sweeps.spec import Sweep, load, manifest_path
@@ -128,7 +128,7 @@ class Board:
         elif seen.failures:
             row = of_records(seen.failures[-1:])
         else:
-            row = declared(wanted[trial_id][0])
+            row = unrun(wanted[trial_id][0])
         about = row["about"]
         if seen.listed:
             about["sweep"] = ", ".join(sorted(seen.listed))

@@ -168,8 +168,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
         links = store.compare_links(name, base)
         if sweep and not links:
             raise ValueError(f"no runs of {sweep} in {results}; there are {', '.join(ledger.sweeps(results)) or 'none'}")
-        for task, link in links.items():
-            out.print(f"compare {name}, {task}: {link}")
+        for shown, link in links.items():
+            out.print(f"compare {name}, {shown}: {link}")
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = server(results, LOOPBACK, port, names=[])
     environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)}

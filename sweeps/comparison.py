@@ -1,8 +1,8 @@
 """The page on which MLflow compares a sweep's runs, set up beforehand: columns, order, parallel coordinates, scores by size.
 
 MLflow keeps the state of a page that somebody shares as a tag of the experiment, under a key that the address names. So the
-address is short, whoever opens it sees the same, and what they change is theirs. The page takes a hundred runs at once; for
-more there is its other one, whose address names each run, and `parrots board`.
+address is short, whoever opens it sees the same, and what they change is theirs. The page takes a hundred runs at once, so of
+more it shows the best; all are on its other one, whose address names each run, and on `parrots board`.
 """
 
 import hashlib
@@ -18,13 +18,18 @@ AXES = 7
 FIRST = ("d_model", "n_layers", "d_ff", "n_experts", "lr")
 
 
-def link(client: Any, experiment_id: str, sweep: str, runs: Sequence[Any], base: str) -> str:
-    """The address; what it shows is kept in the experiment."""
-    if len(runs) > AT_ONCE:
-        ids = json.dumps([run.info.run_id for run in runs])
-        return f"{base}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([experiment_id]))}"
-    client.set_experiment_tag(experiment_id, f"{STATE}parrots-{sweep}", json.dumps(state(sweep, runs), separators=(",", ":")))
-    return f"{base}/#/experiments/{experiment_id}/runs?viewStateShareKey={quote(f'parrots-{sweep}')}&compareRunsMode=CHART"
+def links(client: Any, experiment: Any, sweep: str, runs: Sequence[Any], base: str) -> dict[str, str]:
+    """Addresses by what they show, the one that is set up first; that is kept in the experiment."""
+    key, at = f"parrots-{sweep}", experiment.experiment_id
+    client.set_experiment_tag(at, f"{STATE}{key}", json.dumps(state(sweep, runs), separators=(",", ":")))
+    page = f"{base}/#/experiments/{at}/runs?viewStateShareKey={quote(key)}&compareRunsMode=CHART"
+    if len(runs) <= AT_ONCE:
+        return {experiment.name: page}
+    ids = quote(json.dumps([run.info.run_id for run in runs]))
+    return {
+        f"{experiment.name}, the best {AT_ONCE} runs": page,
+        f"{experiment.name}, all {len(runs)}": f"{base}/#/compare-runs?runs={ids}&experiments={quote(json.dumps([at]))}",
+    }
 
 
 def state(sweep: str, runs: Sequence[Any]) -> dict[str, Any]:
@@ -49,7 +54,7 @@ def state(sweep: str, runs: Sequence[Any]) -> dict[str, Any]:
     return {
         "searchFilter": f"tags.`sweep.{sweep}` = 'yes'",
         "orderByKey": f"metrics.`{score}`",
-        "orderByAsc": False,
+        "orderByAsc": score == "loss",
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,

@@ -20,7 +20,7 @@ READ = ("trial", "tokens", "flops", "evaluation", "metric", "step", "value", "st
 Row = dict[str, dict[str, Any]]
 
 
-def declared(trial: Trial) -> Row:
+def unrun(trial: Trial) -> Row:
     """The row of a trial that nothing is known of but its declaration."""
     fields = dict(flat(trial.model_dump(mode="json")))
     model = trial.model
@@ -50,7 +50,7 @@ def of_records(paths: Sequence[Path]) -> Row:
     try:
         tables = [read([path], READ) for path in paths]
         first = {name: tables[0][name][0].as_py() for name in ("trial", "tokens", "flops", *ABOUT)}
-        row = declared(Trial.model_validate_json(first["trial"]))
+        row = unrun(Trial.model_validate_json(first["trial"]))
     except (ValueError, ValidationError) as error:
         said = one_line(error) if isinstance(error, ValidationError) else str(error)
         about = {"id": paths[0].stem.partition("-")[0], "state": "unreadable", "reason": said}

@@ -128,7 +128,7 @@ def load(folder: Path) -> Transformer:
     about = folder / "config.json"
     try:
         config = json.loads(about.read_bytes())
-        model = declared(config)
+        model = model_of(config)
         transformer = Transformer(model, config["vocab_size"], config["max_position_embeddings"])
     except ValidationError as error:
         raise ValueError(f"{about}: {one_line(error)}") from error
@@ -149,7 +149,7 @@ def load(folder: Path) -> Transformer:
     return transformer
 
 
-def declared(config: dict[str, Any]) -> Model:
+def model_of(config: dict[str, Any]) -> Model:
     """The `Model` that a config.json describes."""
     kind = config.get("model_type")
     if "parrots" in config:

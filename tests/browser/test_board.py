@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from analysis.board.page import page
-from analysis.board.rows import columns, declared
+from analysis.board.rows import columns, unrun
 from parrots.measurement import Measurement
 from sweeps.guard import lock
 
@@ -39,7 +39,7 @@ def rows(count: int) -> list:
             if experts > 1
             else {"kind": "dense", "d_ff": draw.choice([16, 64])}
         )
-        row = declared(make(ffn, draw.choice([None, PATH]), seed, lr=draw.choice([1e-3, 1e-2])))
+        row = unrun(make(ffn, draw.choice([None, PATH]), seed, lr=draw.choice([1e-3, 1e-2])))
         row["about"]["state"] = draw.choice(["done"] * 9 + ["failed"])
         if row["about"]["state"] == "done":
             row["score"]["exact_match"] = (draw.random(), 0.01, 100)

@@ -1,5 +1,6 @@
 """MLflow is a view of the records: it holds what they hold, once, however often it is mirrored."""
 
+import gc
 import json
 import socket
 import sqlite3
@@ -179,19 +180,31 @@ def test_a_store_that_never_answers_holds_nobody_up(trial, tmp_path, monkeypatch
     assert "has not answered for 0.5 s" in problem
 
 
-def test_many_runs_have_an_address_that_names_them_and_few_one_that_sets_the_page_up(make_trial, tmp_path, monkeypatch):
+def test_many_runs_have_an_address_that_names_them_beside_the_one_that_sets_the_page_up(make_trial, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "AT_ONCE", 2)
     for seed in range(3):
         record(make_trial(seed=seed, lr=1e-2 if seed else 1e-3), measurements=SCORES[:1], sweep="mine").write(tmp_path)
     ids = [path.stem for path in (tmp_path / "records").iterdir()]
     assert mirror(tmp_path, *((one, "few") for one in ids[:2]), *((one, "many") for one in ids)) == ""
     store = Store(tmp_path)
-    (few,), (many,) = (store.compare_links(name, "http://x").values() for name in ("few", "many"))
+    (few,), (best, every) = (store.compare_links(name, "http://x").values() for name in ("few", "many"))
     assert "viewStateShareKey=parrots-few" in few
-    assert many.count("%22") == 2 * (len(ids) + 1)
+    assert "viewStateShareKey=parrots-many" in best
+    assert every.count("%22") == 2 * (len(ids) + 1)
     told = json.loads(store.client.get_experiment_by_name("parrots/phonebook").tags["mlflow.sharedViewState.parrots-few"])
     scatter = [
         (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in told["compareRunCharts"] if chart["type"] == "SCATTER"
     ]
     assert scatter == [("N_total", "exact_match"), ("N_active", "exact_match")]
     assert told["selectedColumns"][:3] == ["metrics.`exact_match`", "params.`N_total`", "params.`N_active`"]
+
+
+def test_a_search_is_not_collected_in_and_leaves_the_collector_as_it_was(trial, tmp_path, monkeypatch):
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    store, during = Store(tmp_path), []
+    real = store.client.search_runs
+    monkeypatch.setattr(store.client, "search_runs", lambda *a, **k: (during.append(gc.isenabled()), real(*a, **k))[1])
+    (run,) = store.search(store.experiment("parrots/phonebook"))
+    assert run.data.tags["trial_id"] == trial.id
+    assert set(during) == {False}
+    assert gc.isenabled()
