@@ -27,7 +27,7 @@ test: venv
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(SYSTEM) tests/slow)
 
 test-system: venv
-	$(BIN)/pytest $(SYSTEM) -rs
+	$(BIN)/pytest $(SYSTEM) -rs --durations 25
 
 slow: venv
 	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs

@@ -120,7 +120,10 @@ def main() -> None:
     )
     for job, rivals in {
         "the optimum": {"ours: 64 starts, checked by L-BFGS": (ours, 3), f"the recipe: {4500 // part:,} starts": (recipe, 1)},
-        f"{RESAMPLES // part:,} bootstraps": {"ours": (ours_resampled, 3), "the recipe, from the optimum": (recipe_resampled, 1)},
+        f"{RESAMPLES // part:,} bootstraps": {
+            "ours": (ours_resampled, 3),
+            "the recipe, from the optimum": (recipe_resampled, 1),
+        },
     }.items():
         base = 0.0
         for name, (call, times) in rivals.items():
