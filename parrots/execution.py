@@ -18,6 +18,7 @@ import torch
 from parrots.compiling import resolved
 from parrots.evaluation.accuracy import answer, score
 from parrots.failures import Further, classify, failure, of_group
+from parrots.frozen import first_line
 from parrots.measurement import Measurement, mean
 from parrots.meeting import Apart, leave, meet
 from parrots.models.transformer import Transformer
@@ -259,13 +260,14 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
     except Stopped:
         raise
     except Exception as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        print(f"\r{len(todo)} trials side by side: {said}; one after another instead", file=sys.stderr)
-        with suppress(OSError):  # that may be why
-            forget(name_of(todo), place)
-        return {}
-    forget(name_of(todo), place)
-    return {record.trial.id: record for record in records}
+        print(f"\r{len(todo)} trials side by side: {first_line(error)}; one after another instead", file=sys.stderr)
+    else:
+        forget(name_of(todo), place)
+        return {record.trial.id: record for record in records}
+    let_go(place)
+    with suppress(OSError):  # a full disk may be why
+        forget(name_of(todo), place)
+    return {}
 
 
 def about(trial: Trial, results: Path, sweep: str, early_stop: str = "") -> dict[str, Any]:

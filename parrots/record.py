@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from parrots.atomic import atomic
-from parrots.frozen import canonical_json
+from parrots.frozen import canonical_json, first_line
 from parrots.measurement import Measurement
 from parrots.models.config import GROUPS
 from parrots.provenance import commit, versions
@@ -138,10 +138,9 @@ class Record:
     def write(self, results: Path, store: Store | None = None) -> Path:
         """Write this record into a results folder, whole or not at all; returns the file.
 
-        store: beside the folder. A result goes there first, so that what counts here is there; a failure may stay here alone.
+        store: beside the folder, where it goes first, so that what counts here is there.
         """
-        lost = self.status not in RESULTS
-        if lost:
+        if self.status not in RESULTS:
             path = results / "failures" / f"{self.trial.id}-{self.attempt}.parquet"
         elif self.evaluation:
             path = evaluation_path(self.evaluation.of(self.trial), results)
@@ -149,11 +148,9 @@ class Record:
             path = path_of(self.trial.id, results)
         with atomic(path) as sink:
             pq.write_table(self.table(), content := pa.BufferOutputStream())
-            if store and not lost:
+            if store:
                 store.put(path, content.getvalue())
             sink.write(content.getvalue())
-        if store and lost:
-            store.put(path)
         return path
 
 
@@ -200,7 +197,7 @@ def read(paths: Iterable[Path], columns: Sequence[str] | None = None) -> pa.Tabl
             if table.schema != schema or not table.num_rows:
                 raise pa.ArrowInvalid(f"{table.num_rows} rows, and columns as a record's: {table.schema == schema}")
         except (pa.ArrowException, OSError) as error:
-            why = next(iter(str(error).splitlines()), type(error).__name__)
+            why = first_line(error)
             raise ValueError(f"{path}: not a record ({why}); delete it, and the next run makes it again") from error
         tables.append(table)
     return pa.concat_tables(tables) if tables else schema.empty_table()

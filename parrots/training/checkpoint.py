@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
 from parrots.atomic import atomic
+from parrots.frozen import first_line
 from parrots.keys import checkpoint_key
 from parrots.placement import Placement
 from parrots.store import Store
@@ -211,8 +212,7 @@ def load(path: Path, tensors: dict[str, Any], place: Placement) -> State:
 
 def _cause(error: CheckpointException) -> str:
     """What the first worker that failed met, in a line."""
-    cause = next(found for found, _ in error.failures.values())
-    return next(iter(str(cause).splitlines()), type(cause).__name__)
+    return first_line(next(found for found, _ in error.failures.values()))
 
 
 def drop(folder: Path, place: Placement) -> None:
