@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -23,6 +23,7 @@ from parrots.frozen import canonical_json
 from parrots.record import SCHEMA, evaluations_of, path_of, read
 from parrots.spec import Trial
 from sweeps import comparison, ledger
+from sweeps.collecting import uncollected
 from sweeps.fields import flat, short
 
 BATCH = 1000  # metric points a request; MLflow's own limit
@@ -101,7 +102,7 @@ class Store:
         """The id of the experiment with this name, made if it is not there; its trials' runs are then known."""
         if name not in self.experiments:
             self.experiments[name] = self._made(name)
-            self.runs[name] = {run.data.tags.get("trial_id"): run for run in self._search(self.experiments[name])}
+            self.runs[name] = {run.data.tags.get("trial_id"): run for run in self.search(self.experiments[name])}
         return self.experiments[name]
 
     def _made(self, name: str) -> str:
@@ -117,10 +118,14 @@ class Store:
                 raise
             return str(self.client.get_experiment_by_name(name).experiment_id)
 
-    def _search(self, experiment_id: str, filter_string: str = "") -> Iterable[Any]:
+    def search(self, experiment_id: str, filter_string: str = "", order_by: Sequence[str] = ()) -> Iterator[Any]:
+        """The runs of an experiment, a thousand a request."""
         token = None
         while True:
-            page = self.client.search_runs([experiment_id], filter_string, max_results=1000, page_token=token)
+            with uncollected():
+                page = self.client.search_runs(
+                    [experiment_id], filter_string, max_results=1000, order_by=list(order_by), page_token=token
+                )
             yield from page
             if not (token := page.token):
                 return
@@ -215,7 +220,7 @@ class Store:
     def report(self, name: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
         """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""
         experiment_id = self.experiment(SWEEPS)
-        found = next(iter(self._search(experiment_id, f"tags.sweep = '{name}'")), None)
+        found = next(iter(self.search(experiment_id, f"tags.sweep = '{name}'")), None)
         run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
         for key, value in {"mlflow.note.content": about, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
@@ -230,7 +235,7 @@ class Store:
         """For each task, the addresses of MLflow's comparison of this sweep's runs: columns, charts and order are set."""
         links: dict[str, str] = {}
         for experiment in self.client.search_experiments(filter_string="name LIKE 'parrots/%'"):
-            runs = list(self._search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
+            runs = list(self.search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
             if runs and experiment.name != SWEEPS:
                 links |= comparison.links(self.client, experiment, sweep, runs, base)
         return links

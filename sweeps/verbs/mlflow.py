@@ -18,6 +18,7 @@ SAFE = {
     # its runner of background jobs is eight processes and 1.4 GB for evaluations of language-model applications
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "UVICORN_LOOP": "sweeps.collecting:loop",
 }
 
 

@@ -1,5 +1,6 @@
 """MLflow is a view of the records: it holds what they hold, once, however often it is mirrored."""
 
+import gc
 import json
 import socket
 import sqlite3
@@ -196,3 +197,14 @@ def test_many_runs_have_an_address_that_names_them_beside_the_one_that_sets_the_
     ]
     assert scatter == [("N_total", "exact_match"), ("N_active", "exact_match")]
     assert told["selectedColumns"][:3] == ["metrics.`exact_match`", "params.`N_total`", "params.`N_active`"]
+
+
+def test_a_search_is_not_collected_in_and_leaves_the_collector_as_it_was(trial, tmp_path, monkeypatch):
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    store, during = Store(tmp_path), []
+    real = store.client.search_runs
+    monkeypatch.setattr(store.client, "search_runs", lambda *a, **k: (during.append(gc.isenabled()), real(*a, **k))[1])
+    (run,) = store.search(store.experiment("parrots/phonebook"))
+    assert run.data.tags["trial_id"] == trial.id
+    assert set(during) == {False}
+    assert gc.isenabled()
