@@ -136,6 +136,8 @@ def main() -> None:
         "noop": (1000, "that do nothing; 0: none"),
     }
     args = arguments(__doc__, **numbers)
+    if args.smoke:
+        args.cells, args.short, args.noop = 0, 1, 0
     text = f"{machine()}, {cores()} slots. Seconds of the clock, CPU-seconds of all processes."
     table = Table("A sweep", text, ("cells", "", "s", "CPU-s", "s a cell", "CPU-s a cell", "utilised"))
     whole = find("quickstart").cells
