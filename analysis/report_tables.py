@@ -166,7 +166,9 @@ def capacities(chosen: pd.DataFrame, claims: Sequence[Claim]) -> Iterator[dict[s
         table = pd.concat({part.name: part for part in parts}, axis=1).reset_index().sort_values("N_total")
         note = (
             "Exposures: how often each entry of the book in which bits were counted was a training example. The interval is "
-            "that of the bits over the book's entries, for these weights; it says nothing of other seeds."
+            "that of the bits over the book's entries, for these weights; it says nothing of other seeds. Bits are "
+            "log2 M!/(M - N)!, N draws out of M in an order, less N times the negative log-likelihood. Taking names as a set, "
+            "log2 C(M, N), would give log2 N! fewer, though the likelihood pays for the order: log2 N an entry."
         )
         yield {"title": "phonebook: capacity by each measure", "rows": rows(table), "note": note}
 

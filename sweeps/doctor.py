@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -17,6 +18,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from parrots.keys import folder as keys_folder
+from parrots.provenance import cores
 from parrots.store import Store
 from sweeps import token
 from sweeps.guard import LOOPBACK
@@ -25,6 +27,7 @@ GIB = 2**30
 PORTS = {5000: "`parrots ui` and `parrots mlflow serve`", 8265: "Ray's dashboard", 6379: "a Ray cluster's head"}
 SKEW_S = 5.0  # between this clock and a file system's or another node's; records carry both
 SCARCE, SHORT = 1 * GIB, 10 * GIB  # of free disk: less fails, less is said
+LITTLE = 2 * GIB  # of free memory
 FEW_FILES = 4096  # Ray's processes hold some hundreds each
 ROOMS = ("parrots", "sweeps", "analysis")  # of which PyPI has packages by others
 RAY_FULL = 0.95  # of a disk: Ray makes no objects beyond
@@ -211,7 +214,20 @@ def ports() -> Iterator[Check]:
 
 
 def limits() -> Iterator[Check]:
-    """Memory, cores, open files."""
+    """Cores, memory, open files."""
+    yield Check("cores", f"{cores()} for this process")
+    if (free := available()) is not None:
+        little = free < LITTLE
+        yield Check(
+            "memory", f"{free / GIB:,.1f} GiB free", "note" if little else "ok", "run with fewer --slots" if little else ""
+        )
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = files < FEW_FILES
     yield Check("open files", f"{files:,} a process", "note" if few else "ok", "ulimit -n 65536" if few else "")
+
+
+def available() -> int | None:
+    """Bytes of this machine's memory that a process may still take; None where the system does not say."""
+    about = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable: +(\d+) kB", about.read_text(), re.MULTILINE) if about.exists() else None
+    return int(found[1]) * 1024 if found else None

@@ -1,12 +1,15 @@
 """The benchmarks run: their first shape, timed once. What they say is measured elsewhere (benchmarks/results)."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from .analysis.published import CHINCHILLA, needs_runs
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,11 +21,20 @@ def bench(script: str, *args: str) -> str:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
+ALONE = ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu", "generate", "path_lengths", "mlflow"]
+CHROMIUM = pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromedriver on the PATH")
+
+
 @pytest.mark.parametrize(
-    "script", ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu", "generate", "path_lengths"]
+    ("script", "more"),
+    [
+        *((script, ()) for script in ALONE),
+        pytest.param("board", (), marks=CHROMIUM),
+        pytest.param("fit", ("--runs", str(CHINCHILLA)), marks=needs_runs),
+    ],
 )
-def test_a_benchmark_runs_and_keeps_what_it_prints(script, tmp_path):
-    printed = bench(script, "--smoke", "--out", str(tmp_path / "table.md"))
+def test_a_benchmark_runs_and_keeps_what_it_prints(script, more, tmp_path):
+    printed = bench(script, "--smoke", *more, "--out", str(tmp_path / "table.md"))
     assert printed == (tmp_path / "table.md").read_text()
     header, _, row = [line for line in printed.splitlines() if line.startswith("|")][:3]
     assert header.count("|") == row.count("|")

@@ -59,7 +59,7 @@ def test_total_parameters_are_those_of_the_built_model(option):
 def test_active_parameters_are_those_a_token_touches(option):
     """The gradient of one token's loss reaches the active parameters and no others. A sequence of one token has no past.
 
-    Experts that choose all take it: there `top_k` is a mean over longer sequences.
+    Experts that choose all take it: there `top_k` is a mean over longer sequences, which the next test has.
     """
     config = model(*option)
     transformer = built(config)
@@ -77,6 +77,21 @@ def test_active_parameters_are_those_a_token_touches(option):
             assert weight.grad.any() or "qk_norm" in name, name  # with one key, no query matters
             touched += weight.numel()
     assert touched == count_active(config, VOCAB).all
+
+
+@pytest.mark.parametrize(("k", "E", "n_shared"), [(1, 6, 0), (2, 6, 1), (3, 4, 0), (4, 4, 0)])
+def test_a_token_has_on_average_the_active_parameters_of_experts_that_choose(k, E, n_shared):
+    """In training, over sequences that the experts share out evenly (S * k divides by E)."""
+    ffn = {"kind": "moe", "d_ff": 12, "n_experts": E, "top_k": k, "router": "expert_choice", "n_shared": n_shared}
+    config = model({**ffn, "renormalize": False}, "swiglu", ATTENTIONS[0], False)
+    B, S = 3, SEQ
+    assert S * k % E == 0
+    out = built(config).train()(torch.randint(VOCAB, (B, S), generator=torch.Generator().manual_seed(0)))
+    assert [len(routing.token_R) for routing in out.routings] == [B * S * k] * config.n_layers
+    assert all((routing.counts_E == B * S * k / E).all() for routing in out.routings)
+    one = 3 * config.d_model * 12  # an expert's weights
+    chosen = sum(len(routing.token_R) for routing in out.routings) * one / (B * S)
+    assert count_active(config, VOCAB).experts == chosen
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -61,6 +61,12 @@ def distance(transformer: Transformer, theirs) -> float:
     return (transformer(tokens()).logits - theirs(tokens()).logits).abs().max().item()
 
 
+def same(one: Transformer, other: Transformer) -> None:
+    assert one.config == other.config
+    assert one.state_dict().keys() == other.state_dict().keys()
+    assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+
+
 @pytest.mark.parametrize(("kind", "ffn", "options"), NAMED)
 def test_logits_are_those_of_transformers_in_both_directions(kind, ffn, options, tmp_path):
     ours = built(ffn, **options)
@@ -69,9 +75,7 @@ def test_logits_are_those_of_transformers_in_both_directions(kind, ffn, options,
     theirs = theirs_of(tmp_path)
     assert type(theirs).__name__ == hf.CLASSES[kind]
     assert distance(ours, theirs) < 1e-5
-    back = hf.load(tmp_path)
-    assert back.config == ours.config
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), back.state_dict().values(), strict=True))
+    same(hf.load(tmp_path), ours)
 
 
 @pytest.mark.parametrize("kind", ["mistral", "mixtral", "qwen3", "qwen3_moe", "olmoe"])
@@ -97,7 +101,7 @@ def test_models_that_transformers_wrote_load_here(kind, n_kv_heads, tied, tmp_pa
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_any_small_configuration_exports_with_equal_logits(data, tmp_path_factory):
+def test_any_small_configuration_exports_with_equal_logits_and_loads_as_it_was(data, tmp_path_factory):
     draw = data.draw
     kv = draw(st.sampled_from([1, 2, 4]))
     activation = draw(st.sampled_from(["swiglu", "mlp"]))
@@ -117,12 +121,14 @@ def test_any_small_configuration_exports_with_equal_logits(data, tmp_path_factor
         "tie_embeddings": draw(st.booleans()),
         "qk_norm": draw(st.sampled_from(["none", "head", "projection"])),
         "norm_eps": draw(st.sampled_from([1e-6, 1e-5])),
+        "rope_theta": draw(st.sampled_from([500.0, 1e4, 1e6])),
     }
     folder = tmp_path_factory.mktemp("export")
     ours = built(ffn, **options)
     hf.export(ours, folder, VOCABULARY)
     # Rounding is relative and these weights make logits of up to 7: the worst of 150 draws was 1.4e-5, at one of 6.0.
     assert distance(ours, theirs_of(folder)) < max(1e-5, 4e-6 * ours(tokens()).logits.abs().max().item())
+    same(hf.load(folder), ours)
 
 
 @pytest.mark.parametrize("ffn", [SPARSE, MoE(d_ff=12, n_experts=5, activation="mlp", router="hash")])

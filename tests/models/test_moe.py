@@ -11,6 +11,7 @@ from parrots.models.routers import Routing, softmax_top_k
 from ..conftest import GROUPED
 
 D, FF = 8, 12
+ODD = [(6, 10), (6, 7), (5, 3), (1, 1)]
 FAST = [GROUPED, "padded"]  # megablocks has a file of its own, test_megablocks.py
 
 
@@ -78,10 +79,18 @@ def test_a_fast_backend_is_the_loop_forward_and_backward(name, dtype, tolerance,
 
 @pytest.mark.parametrize("name", [*FAST, "compiled"])
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("widths", [(6, 10), (6, 7), (5, 3), (1, 1)])
+@pytest.mark.parametrize("widths", ODD)
 def test_a_fast_backend_is_the_loop_at_odd_widths(name, gated, widths):
     tensors, k, _ = case(33, 4, 2, gated, torch.float32, widths=widths)
     assert distance_to_loop(name, tensors, k, gated) < 2e-5
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("widths", ODD)
+def test_a_fast_backend_is_the_loop_at_odd_widths_in_bfloat16(name, gated, widths):
+    tensors, k, _ = case(33, 4, 2, gated, torch.bfloat16, widths=widths)
+    assert distance_to_loop(name, tensors, k, gated) < 6e-2
 
 
 def distance_to_loop(name, tensors, k, gated) -> float:

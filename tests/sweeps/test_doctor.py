@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from parrots import keys
+from parrots.provenance import cores
 from parrots.store import Store
 from sweeps import doctor, doctor_nodes
 from sweeps.cli import main
@@ -178,3 +179,12 @@ def test_a_ray_that_is_not_there_fails_in_a_line_at_once(tmp_path):
     (one,) = doctor_nodes.nodes("127.0.0.1:1", tmp_path)
     assert (one.state, one.found) == ("fails", "not reached at 127.0.0.1:1 (Connection refused)")
     assert one.remedy.startswith("`ray up`")
+
+
+def test_cores_and_memory_are_told_and_little_memory_is_noted(monkeypatch):
+    found = {one.what: one for one in doctor.limits()}
+    assert found["cores"].found == f"{cores()} for this process"
+    assert "GiB free" in found["memory"].found
+    monkeypatch.setattr(doctor, "available", lambda: doctor.GIB)
+    (memory,) = [one for one in doctor.limits() if one.what == "memory"]
+    assert (memory.found, memory.state, memory.remedy) == ("1.0 GiB free", "note", "run with fewer --slots")

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from sweeps import assumed, devices
+from sweeps import assumed, calibration, devices
 from sweeps.cli import main
+from sweeps.plan import plan_of
 from sweeps.spec import documents, find
 
 from .test_spec import scales
@@ -44,6 +45,12 @@ def test_a_plan_says_how_many_trials_how_many_flops_and_how_many_hours(capsys, t
         re.search(r"^([\d.,]+) GPU-hours on NVIDIA H200,? .*5 ms a step at least", there, re.MULTILINE)[1].replace(",", "")
     )
     assert hours >= 0.995 * 0.005 * sum(cell.trial.training.steps for cell in cells) / 3600
+
+
+@pytest.mark.parametrize("name", documents())
+def test_a_laptop_does_its_scale_in_half_an_hour_on_two_slots_of_the_machine_that_was_measured(name, tmp_path):
+    measured, *_ = calibration.load()
+    assert plan_of(find(name, "laptop"), tmp_path / "none", slots=2, timer=measured.seconds).wall_s() <= 30 * 60
 
 
 @pytest.mark.parametrize("name", FIGURES)
