@@ -45,8 +45,9 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
         return
     try:
         ask = ray.remote(num_cpus=0)(_look)
+        found = ray.nodes()  # once: who comes meanwhile is not told of, and counts as not there
         with mark(above) as seen:
-            for node in ray.nodes():
+            for node in found:
                 name = f"node {node['NodeManagerHostname']}"
                 if not node["Alive"]:
                     yield Check(name, "not alive; its work goes on elsewhere", "note", "`ray status` says why")
@@ -60,7 +61,7 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
                     yield Check(name, f"cannot run our code ({why})", "fails", "install this project and constraints.txt on it")
                     continue
                 yield from _judged(name, said, (began + time.time()) / 2, (time.time() - began) / 2)
-        alive = sum(node["Alive"] for node in ray.nodes())
+        alive = sum(node["Alive"] for node in found)
         if address != "local" and alive < fewest():
             remedy = "`ray up` does not wait for the others: ask again in a minute; `ray monitor FILE` tells what they do"
             yield Check("nodes", f"{alive} of at least {fewest()} are there", "note", remedy)
