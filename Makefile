@@ -27,10 +27,11 @@ test: venv
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(SYSTEM) tests/slow)
 
 test-system: venv
-	$(BIN)/pytest $(SYSTEM) -rs --durations 25
+	$(BIN)/pytest $(SYSTEM) -m "not slow" -rs --durations 10
 
 slow: venv
 	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs
+	$(BIN)/pytest $(SYSTEM) -m slow -rs
 
 lint: venv
 	$(BIN)/ruff check .

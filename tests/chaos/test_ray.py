@@ -52,6 +52,7 @@ def test_a_driver_that_ends_early_keeps_what_there_is_and_leaves_nothing_running
     assert {i: (here.results / "records" / f"{i}.parquet").stat().st_mtime_ns for i in before} == before
 
 
+@pytest.mark.slow
 def test_more_groups_than_the_cluster_holds_end_all_the_same_and_a_killed_worker_costs_its_steps(here):
     """Three cells of two workers on two cores: their drivers never wait for one another's workers."""
     driver = here.start("--scale", "together", "--slots", "2")
@@ -100,6 +101,7 @@ if any(word.endswith("default_worker.py") for word in sys.orig_argv):
 """
 
 
+@pytest.mark.slow
 def test_out_of_memory_on_one_worker_of_a_group_halves_the_micro_batch_of_all(here, undisturbed):
     """The other stands in a collective meanwhile: Train ends it, and a new group takes half as many examples at once."""
     (here.folder / "site").mkdir()

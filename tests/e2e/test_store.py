@@ -14,7 +14,7 @@ from .hosts import NET, missing
 from .test_ray_up import FILE, three_hosts
 
 REASON = missing()
-pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(1500), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
