@@ -1,7 +1,6 @@
 """The benchmarks run: their first shape, timed once. What they say is measured elsewhere (benchmarks/results)."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,14 +21,12 @@ def bench(script: str, *args: str) -> str:
 
 
 ALONE = ["train_step", "decode", "evaluation", "moe_ffn", "stacked", "mfu", "generate", "path_lengths", "mlflow"]
-CHROMIUM = pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromedriver on the PATH")
 
 
 @pytest.mark.parametrize(
     ("script", "more"),
     [
         *((script, ()) for script in ALONE),
-        pytest.param("board", (), marks=CHROMIUM),
         pytest.param("fit", ("--runs", str(CHINCHILLA)), marks=needs_runs),
     ],
 )
