@@ -5,8 +5,9 @@
 Ours is the step that a trial takes, with its router losses, its counts for balance and its statistics. Theirs is the model
 with its loss and its router loss, in its fastest implementation of experts. Both take turns, so a busy machine slows both.
 On a CPU the time is that of one thread (process time), on a GPU it is the clock's. Without transformers the peer is not
-measured; where megablocks is fit (docker/megablocks), our step on its kernels has a column. A GPU's compiled shapes are one
-call for each width, --width 256, 512 and 1024, to stay below nine minutes each.
+measured; where megablocks is fit (docker/megablocks), our step on its kernels has a column. --compiled puts both through
+torch.compile, on a CPU beside our step as trials take it there, in kernels of our own that torch.compile leaves alone. A GPU's
+compiled shapes are one call for each width, --width 256, 512 and 1024, to stay below nine minutes each.
 """
 
 import itertools
@@ -56,12 +57,9 @@ class Shape(NamedTuple):
 def cpu_shapes(compiled: bool) -> list[Shape]:
     """The laptop's: short sequences, float32. Compiled: fewer, since each takes most of a minute to compile."""
     if compiled:
-        shapes = itertools.product((2,), (32, 128), (1, 8), (4, 128))
+        shapes = itertools.product((2, 4), (32, 256), (1, 8, 64), (4, 128))
     else:
-        shapes = itertools.chain(
-            itertools.product((2,), (32, 64, 128, 256), (1, 8, 64), (4, 32, 128)),
-            itertools.product((4,), (64,), (1, 8, 64), (4, 128)),
-        )
+        shapes = itertools.product((2, 3, 4), (32, 64, 128, 256), (1, 8, 64), (4, 32, 128))
     return [Shape(*shape, 16, 64, "float32") for shape in shapes]
 
 
@@ -150,10 +148,12 @@ def main() -> None:
     )
     mode = "default" if args.compiled else ""
     with_megablocks = not megablocks_backend.unfit(DEVICE)
+    as_chosen = bool(mode) and DEVICE == "cpu"
+    more = ["ours as chosen", "faster"] * as_chosen + [MEGABLOCKS] * with_megablocks
     table = Table(
         f"A training step, {'compiled' if mode else 'eager'}: {machine()}",
         "Milliseconds a step (median of seven blocks that take turns). Peer: the fastest of its implementations of experts.",
-        ("L", "d", "E", "tokens a step", "ours", "transformers", "its experts", "faster", *[MEGABLOCKS] * with_megablocks),
+        ("L", "d", "E", "tokens a step", "ours", "transformers", "its experts", "faster", *more),
     )
     if DEVICE == "cuda":
         shapes = [shape for shape in gpu_shapes() if args.width in (0, shape.d_model)]
@@ -162,18 +162,22 @@ def main() -> None:
     ratios = []
     for shape in some(shapes, args):
         steps = {"ours": ours(shape, graphs(shape) if mode else EAGER)}
-        best = fastest(shape, args.seconds / 5) if peer() else ""
+        best = fastest(shape, mode, args.seconds / 5) if peer() else ""
         if peer():
             steps["peer"] = theirs(shape, mode, best)
+        if as_chosen:
+            steps["chosen"] = ours(shape, EAGER)
         if with_megablocks and shape.n_experts > 1:
             steps["megablocks"] = ours(shape, EAGER, MEGABLOCKS)
         ms = medians(steps, args.seconds)
         faster = ms["peer"] / ms["ours"] if peer() else 0.0
         told = (f"{ms['peer']:.2f}", best, f"{faster:.2f}") if peer() else ("not measured", "", "")
+        if as_chosen:
+            told += (f"{ms['chosen']:.2f}", f"{ms['peer'] / ms['chosen']:.2f}" if peer() else "")
         if with_megablocks:
             told += (f"{ms['megablocks']:.2f}" if "megablocks" in ms else "",)
         table.row(shape.layers, shape.d_model, shape.n_experts, shape.tokens, f"{ms['ours']:.2f}", *told)
-        ratios.append((shape.tokens, faster))
+        ratios.append((shape.tokens, ms["peer"] / ms["chosen"] if as_chosen and peer() else faster))
         torch.compiler.reset()
     for few, said in ((True, "at most 64 tokens a step"), (False, "more than 64 tokens")):
         found = [ratio for tokens, ratio in ratios if (tokens <= 64) == few]
@@ -184,7 +188,7 @@ def main() -> None:
     table.keep(args.out)
 
 
-def fastest(shape: Shape, seconds: float) -> str:
+def fastest(shape: Shape, mode: str, seconds: float) -> str:
     """The peer's implementation of experts that is fastest for a shape; nothing for a dense model."""
     if shape.n_experts == 1:
         return ""
@@ -192,7 +196,7 @@ def fastest(shape: Shape, seconds: float) -> str:
         return "grouped_mm"
     # batched_mm copies its experts for every token: gigabytes beyond a few tokens, where it is never the fastest
     kinds = [kind for kind in EXPERTS if kind != "batched_mm" or shape.tokens <= 512]
-    ms = medians({kind: theirs(shape, "", kind) for kind in kinds}, seconds)
+    ms = medians({kind: theirs(shape, mode, kind) for kind in kinds}, seconds)
     return min(ms, key=lambda kind: ms[kind])
 
 

@@ -143,7 +143,7 @@ def full(paper: bool) -> Sweep:
         )
         for n, d_ff in ((12, 256), (3, 2560))
     )
-    note = "Books at batch 4,096 and 100 exposures, paths of 25 vertices at batch 64: not the paper's batch."
+    note = "Books at batch 4,096 and 100 exposures, one seed of paths of 25 vertices at batch 64: not the paper's batch."
     return Sweep(note="" if paper else note, claims=claims(depths, 12, 3), keep="none", cells=union(*paths, *books))
 
 

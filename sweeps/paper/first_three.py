@@ -99,7 +99,7 @@ def miniature(smoke: bool) -> Sweep:
 
 
 def full(paper: bool) -> Sweep:
-    """The paper's models, batch and rates; or what one H200 does of it in 20 minutes, each cell within nine."""
+    """The paper's width, depth and rates, its batch for the book; or what one H200 does of it in 20 minutes."""
     rates, seeds, precision = ([5e-5, 1e-4, 5e-4, 1e-3], [0, 1, 2], "float32") if paper else ([1e-3], [0], "bfloat16")
     model = {"d_model": 256, "n_heads": 4, "n_kv_heads": 4, "n_layers": 12}
     entries, batch, exposures = (3 * 10**6, 32, 10) if paper else (160_000, 4096, 100)
