@@ -280,11 +280,12 @@ def params_of(about: dict[str, Any]) -> list[Any]:
 def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
     """What MLflow's tables sort and its charts draw by: every field that may be an axis and every count.
 
+    Of what a token touches the total and the experts: of every other group it touches all, which stands there already.
     Numbers where they are numbers, so 1 and 0 for yes and no; a name is its last part, if no other field shares that.
     """
     trial = Trial.model_validate_json(about["trial"])
     fields = flat(trial.model_dump(mode="json"))
     names = {dotted: name for name, dotted in short(tuple(fields)).items()}
     said = {names.get(dotted, dotted): int(v) if isinstance(v, bool) else v for dotted, v in fields.items() if v is not None}
-    counts = {name: about[name] for name in SCHEMA.names if re.match("(total|active)_|N_|tokens|flops|workers", name)}
+    counts = {name: about[name] for name in SCHEMA.names if re.match("total_|active_experts|N_|tokens|flops|workers", name)}
     return said | {"n_experts": trial.model.n_experts, "top_k": trial.model.top_k} | counts

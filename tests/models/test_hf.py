@@ -122,12 +122,12 @@ def test_any_small_configuration_exports_with_equal_logits_and_loads_as_it_was(d
         "qk_norm": draw(st.sampled_from(["none", "head", "projection"])),
         "norm_eps": draw(st.sampled_from([1e-6, 1e-5])),
         "rope_theta": draw(st.sampled_from([500.0, 1e4, 1e6])),
+        "init_std": 0.1,  # of 200 draws the worst is 1.4e-6 apart; at 0.3 rounding alone makes 2.3e-5, half of it theirs
     }
     folder = tmp_path_factory.mktemp("export")
     ours = built(ffn, **options)
     hf.export(ours, folder, VOCABULARY)
-    # Rounding is relative and these weights make logits of up to 7: the worst of 150 draws was 1.4e-5, at one of 6.0.
-    assert distance(ours, theirs_of(folder)) < max(1e-5, 4e-6 * ours(tokens()).logits.abs().max().item())
+    assert distance(ours, theirs_of(folder)) < 1e-5
     same(hf.load(folder), ours)
 
 

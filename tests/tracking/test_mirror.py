@@ -148,10 +148,12 @@ def test_every_field_and_every_count_is_a_parameter_and_numbers_are_numbers(tria
         "n_kv_heads",
         "n_entries",
         "total_ffn",
-        "active_ffn",
+        "active_experts",
         "tokens",
         "flops",
     } <= said.keys()
+    left_out = {name for name in about if name.startswith(("total_", "active_"))} - said.keys()
+    assert left_out and all(about[name] == about[name.replace("active", "total")] for name in left_out)
     text = {name for name, value in said.items() if not isinstance(value, (int, float))}
     assert text == {name for name in text if not str(said[name]).replace(".", "").isdigit()}
     assert (said["total_ffn"], said["n_experts"], said["tie_embeddings"]) == (trial.total.ffn, 4, 0)

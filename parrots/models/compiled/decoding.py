@@ -182,19 +182,21 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
 
 
 @kernel
-def by_expert(expert: np.ndarray, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def by_expert(expert_: int, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows (a token at an expert) in the order of their experts: each one's token, its place in `expert`; where each begins."""
+    blocks = (N + W - 1) // W
+    expert = vector(expert_, blocks * K * W)
     first, token, place = np.zeros(E + 1, np.int64), np.empty(N * K, np.int64), np.empty(N * K, np.int64)
-    for n in range(N):
-        for k in range(K):
-            first[np.int64(expert[n // W * K + k, n % W]) + 1] += 1
+    for row in range(blocks * K):
+        for at in range(row * W, row * W + min(W, N - row // K * W)):
+            first[np.int64(expert[at]) + 1] += 1
     for e in range(E):
         first[e + 1] += first[e]
     free = first[:E].copy()
-    for n in range(N):
-        for k in range(K):
-            mine = np.int64(expert[n // W * K + k, n % W])
-            token[free[mine]], place[free[mine]] = n, (n // W * K + k) * W + n % W
+    for row in range(blocks * K):
+        for at in range(row * W, row * W + min(W, N - row // K * W)):
+            mine = np.int64(expert[at])
+            token[free[mine]], place[free[mine]] = row // K * W + at - row * W, at
             free[mine] += 1
     return token, place, first
 
@@ -225,7 +227,7 @@ def experts(
     out_, turned_ = in_ + BYTES * D, in_ + BYTES * 2 * D
     weights_, u_ = in_ + BYTES * 3 * D, in_ + BYTES * (3 * D + 1)
     sums, weights = vector(sums_, blocks * W * D), vector(weights_, W)
-    token, place, first = by_expert(matrix(expert_, blocks * K, W), N, K, E)
+    token, place, first = by_expert(expert_, N, K, E)
     row_W, line_W = np.empty(W, np.int64), turned_ + np.arange(W) * 4 * D
     for b in range(blocks):
         to_rows(h_ + BYTES * b * D, rows_ + BYTES * b * D + np.arange(W) * 4 * D, D)

@@ -166,7 +166,8 @@ def value(x: float) -> Any:
 @kernel
 def exp(x: Any) -> Any:
     """e^x to 2 units in the last place: 2^n times a polynomial, as parrots.models.compiled.vectors.exp."""
-    inside = where_greater(x, value(88), value(88), where_greater(value(-87), x, value(-87), x))
+    inside = where_greater(value(-87), x, value(-87), x)
+    inside = where_greater(inside, value(88), value(88), inside)
     rounded = inside * value(1.44269504) + value(ROUND)
     n = rounded - value(ROUND)
     r = inside - n * value(0.693359375) + n * value(2.12194440e-4)
