@@ -115,14 +115,15 @@ class Trial(Frozen):
 
     @property
     def tokens(self) -> int:
-        """D: tokens read in training, padding included."""
-        return self.training.steps * self.training.batch_size * (self.task.seq_len - 1)
+        """D: tokens read in training, padding included: of examples that differ in length as many as are expected."""
+        training = self.training
+        return training.steps * training.batch_size * (self.task.padded_len(training.batch_size) - 1)
 
     @property
     def flops(self) -> int:
         """C: training FLOPs, forward and backward."""
-        task = self.task
-        return 3 * self.tokens * flops_per_token(self.model, task.vocab_size, task.seq_len - 1, task.input_dim)
+        task, read = self.task, self.task.padded_len(self.training.batch_size) - 1
+        return 3 * self.tokens * flops_per_token(self.model, task.vocab_size, read, task.input_dim)
 
 
 class Evaluation(Frozen):

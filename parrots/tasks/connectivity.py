@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from parrots.tasks.task import Examples, Split, Task, seed_of
+from parrots.tasks.task import Examples, Split, Task, most_successes, seed_of
 
 
 class Connectivity(Task):
@@ -60,6 +60,11 @@ class Connectivity(Task):
     @property
     def seq_len(self) -> int:
         return 5 + 3 * self.most_edges
+
+    def padded_len(self, batch: int) -> int:
+        half, p = self.n_vertices // 2, self.p
+        connected = p / (1 - (1 - p) ** (half - 1))  # where each vertex has an edge
+        return min(self.seq_len, round(5 + 3 * most_successes(batch, half * (half - 1), connected)))
 
     @property
     def n_counted(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from parrots.measurement import Measurement, mean, proportion
-from parrots.tasks.task import Examples, Scores, Split, Task, seed_of
+from parrots.tasks.task import Examples, Scores, Split, Task, most_successes, seed_of
 
 PROBABILITY = {25: 0.07149, 30: 0.07710, 35: 0.07315, 40: 0.06838, 45: 0.06399, 50: 0.06010, 55: 0.05672}
 """At this edge probability, reachable pairs of Erdos-Renyi graphs are 3.5 edges apart (benchmarks/results/path_lengths.md)."""
@@ -110,6 +110,16 @@ class ShortestPath(Task):
     @property
     def seq_len(self) -> int:
         return self._length(self.most_edges) if self.room is None else self.room
+
+    def padded_len(self, batch: int) -> int:
+        n, p = self.n_vertices, self.edge_probability
+        edges = self._edges(0) if self.graph != "erdos_renyi" else most_successes(batch, n * (n - 1), p)
+        far = math.log(n) / math.log(1 + p * (n - 1))  # edges of a path, as in a tree of that degree
+        return min(self.seq_len, round(5 + 3 * edges + far + 1))
+
+    @property
+    def n_counted(self) -> int:
+        return self.n_vertices + 1
 
     @property
     def decoded(self) -> int:

@@ -3,6 +3,8 @@
 A task is one file in this folder that declares one `Task`; the file's name is its `kind`.
 """
 
+import math
+from statistics import NormalDist
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -61,6 +63,11 @@ def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
     return Examples(tokens_NS, np.full(n, answer, np.int32), np.full(n, length, np.int32))
 
 
+def most_successes(draws: int, trials: int, p: float) -> float:
+    """The median of the largest of so many draws from a binomial distribution, by its normal limit."""
+    return NormalDist(trials * p, math.sqrt(trials * p * (1 - p))).inv_cdf(0.5 ** (1 / draws))
+
+
 class Scores(NamedTuple):
     """What one teacher-forced pass says of each token, given the right tokens before it."""
 
@@ -102,6 +109,10 @@ class Task(Frozen):
     def seq_len(self) -> int:
         """S, the tokens of the longest example; a model reads at most S - 1 of them."""
         raise NotImplementedError
+
+    def padded_len(self, batch: int) -> int:
+        """Tokens of the longest of `batch` examples, to which a step pads the others: the median of steps."""
+        return self.seq_len
 
     @property
     def n_counted(self) -> int:

@@ -23,22 +23,22 @@ from parrots.training.weights import initial
 EPOCH = 16  # steps until examples come again
 
 
-def drawn(trial: Trial, n: int) -> Examples:
-    """As many random examples, each as long as the task's longest and with as many counted tokens."""
+def drawn(trial: Trial, n: int, length: int) -> Examples:
+    """As many random examples of this length, with as many counted tokens as the task's have at most."""
     task, draw = trial.task, np.random.default_rng(0)
-    tokens = draw.integers(task.vocab_size, size=(n, task.seq_len), dtype=np.uint16)
-    examples = of_one_length(tokens, answer=task.seq_len - task.n_counted)
+    tokens = draw.integers(task.vocab_size, size=(n, length), dtype=np.uint16)
+    examples = of_one_length(tokens, answer=length - task.n_counted)
     if not task.input_dim:
         return examples
-    return examples._replace(vectors_NSI=draw.standard_normal((n, task.seq_len - 1, task.input_dim), np.float32))
+    return examples._replace(vectors_NSI=draw.standard_normal((n, length - 1, task.input_dim), np.float32))
 
 
 def stepper(trial: Trial, place: Placement, model: Transformer) -> Callable[[], None]:
-    """A step of the trainer on a model that stands on the device, always with the same batch."""
+    """A step of the trainer on a model that stands on the device, always with the same batch of the longest examples."""
     prepare(model, place)
     model.train()
     optimizer = adamw(model, trial.training)
-    share = next(shares(trial, drawn(trial, trial.training.batch_size), place))
+    share = next(shares(trial, drawn(trial, trial.training.batch_size, trial.task.seq_len), place))
     micro = min(place.micro_batch or trial.training.batch_size, trial.training.batch_size)
 
     def step() -> None:
@@ -76,7 +76,8 @@ def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> flo
 
     def stretch(steps: int) -> float:
         some = trial.training.model_copy(update={"steps": steps})
-        examples = drawn(trial, min(steps, EPOCH) * trial.training.batch_size)
+        batch = trial.training.batch_size
+        examples = drawn(trial, min(steps, EPOCH) * batch, trial.task.padded_len(batch))
         model = initial(trial, place)
         prepare(model, place)
         began = clock()

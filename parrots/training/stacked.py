@@ -71,7 +71,8 @@ def worthwhile(trial: Trial, place: Placement) -> int:
     """
     if place.device != "cpu":
         return 1
-    tokens = trial.training.batch_size * (trial.task.seq_len - 1)
+    batch = trial.training.batch_size
+    tokens = batch * (trial.task.padded_len(batch) - 1)
     number = min(MOST, SMALL // (tokens * trial.model.d_model))
     return number if number >= FEWEST else 1
 

@@ -1,5 +1,6 @@
 """What a plan is told of a task, beside its data."""
 
+import numpy as np
 import pytest
 
 from parrots.tasks import task_from
@@ -34,6 +35,27 @@ def test_a_task_of_one_length_says_so(declared):
     task = task_from(declared)
     one = len(set(task.make("train").length_N.tolist())) == 1
     assert task.one_length == one
+
+
+LONG = [
+    {"kind": "shortest_path", "n_vertices": 5, "p": 0.36, "n_train": 3200},
+    {"kind": "shortest_path", "n_vertices": 25, "n_train": 3200},
+    {"kind": "shortest_path", "n_vertices": 50, "n_train": 3200},
+    {"kind": "shortest_path", "n_vertices": 25, "graph": "barabasi_albert", "n_train": 3200},
+    {"kind": "connectivity", "n_vertices": 10, "n_train": 3200},
+    {"kind": "connectivity", "n_vertices": 40, "n_train": 3200},
+]
+
+
+@pytest.mark.parametrize("batch", [4, 32, 128])
+@pytest.mark.parametrize("declared", LONG, ids=lambda one: f"{one['kind']}-{one['n_vertices']}")
+def test_a_step_pads_to_what_its_task_expects(declared, batch):
+    """Within 6 %: the plan's tokens, FLOPs and time are as far from a run's."""
+    task = task_from(declared)
+    length_N = task.make("train").length_N
+    longest = [length_N[first : first + batch].max() for first in range(0, len(length_N) - batch + 1, batch)]
+    assert task.padded_len(batch) == pytest.approx(np.median(longest), rel=0.06)
+    assert task.padded_len(10**9) <= task.seq_len
 
 
 @pytest.mark.parametrize("declared", [one for one in SMALL if task_from(one).validated], ids=lambda one: one["kind"])
