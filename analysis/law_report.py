@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.formula import FROM_SCALE, TO_SCALE
-from analysis.picture import STYLE
+from analysis.picture import STYLE, plain
 from analysis.regression import Fit, predicted
 from parrots.atomic import atomic
 
@@ -139,6 +139,7 @@ def write(fit: Fit, folder: Path) -> list[Path]:
     """The picture as SVG, PDF and PNG, and the runs as CSV, into a folder; the files."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, made = draw(fit), []
+    plain(figure)
     for ending in ("svg", "pdf", "png"):
         path = folder / f"{fit.law.name}.{ending}"
         with atomic(path) as part:

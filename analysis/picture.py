@@ -22,6 +22,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from parrots.atomic import atomic
 
@@ -133,6 +134,7 @@ class Picture:
     def svg(self) -> str:
         """The figure with its titles, for a page; the same bytes for the same numbers."""
         text = io.StringIO()
+        plain(self.figure)
         with plt.rc_context(STYLE):  # the salt of its ids
             self.figure.savefig(text, format="svg", metadata={"Date": None})
         root = ET.fromstring(text.getvalue())  # nosec B314 # as above
@@ -185,6 +187,14 @@ def drawn(makers: Mapping[str, Callable[[], Picture]]) -> tuple[list[Picture], l
         except ValueError as error:
             absent.append((name, str(error)))
     return made, absent
+
+
+def plain(figure: Figure) -> None:
+    """Have its words say what they say: a dollar sign, of a claim or a column, begins no formula. Ticks' may be some."""
+    axes = [axis for panel in figure.axes for axis in (panel.xaxis, panel.yaxis)]
+    ticks = {label for axis in axes for label in axis.get_ticklabels(which="both")}
+    for text in set(figure.findobj(Text)) - ticks:
+        text.set_parse_math(False)
 
 
 def panels(count: int, width: float = 5.2, height: float = 3.7, most: int = 3, **share: bool) -> tuple[Figure, Sequence[Axes]]:

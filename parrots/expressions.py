@@ -105,6 +105,8 @@ class Expression:
             scalars = [name for name in sorted(self.names) if isinstance(values[name], (Real, str, type(None)))]
             given = ", ".join(f"{name}={values[name]!r}" for name in scalars)
             raise ValueError(f"expression {self.text!r}: {error}" + (f" where {given}" if given else "")) from error
+        except RecursionError as error:
+            raise ValueError(f"expression {self.text[:40]!r}...: nested too deeply") from error
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is true of these values; ValueError if it is neither true nor false."""

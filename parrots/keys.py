@@ -6,6 +6,7 @@ folder too (docs/SECURITY.md): a checkpoint that was signed with another key is 
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -19,6 +20,11 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "'***'"
+
+
+def covered(text: str) -> str:
+    """Text in which addresses have neither a user's name and password nor a query, which may hold them too."""
+    return re.sub(r"\?[^\s=]+=\S*", "?***", re.sub(r"://\S*@", "://***@", text))
 
 
 def folder() -> Path:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -154,25 +155,34 @@ def theory(results: Path, seed: int, scale: str) -> int:
 @results_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(sweep: str | None, results: Path, port: int) -> None:
-    """Open MLflow on the loopback address over the results, and print where SWEEP's runs are compared."""
-    from sweeps.tracking import Store, store_uri
+    """Open MLflow on the loopback address over the results, and print where SWEEP's runs are compared.
 
-    database = results / "mlflow.db"
+    Where $MLFLOW_TRACKING_URI is a server's address, runs are compared there, and none is started.
+    """
+    from sweeps.tracking import Store, answering, store_uri
+
+    database, uri = results / "mlflow.db", store_uri(results)
     if not database.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
         raise ValueError(f"no MLflow store in {results}; `parrots run SWEEP` makes one")
-    free(port)
-    unlocked(database)
-    base = f"http://{LOOPBACK}:{port}"
-    store = Store(results)
-    for name in [sweep] if sweep else ledger.sweeps(results):
-        links = store.compare_links(name, base)
-        if sweep and not links:
-            raise ValueError(f"no runs of {sweep} in {results}; there are {', '.join(ledger.sweeps(results)) or 'none'}")
-        for shown, link in links.items():
+    there = urlsplit(uri)
+    served = there.scheme in ("http", "https")
+    base = f"{there.scheme}://{there.netloc.rpartition('@')[2]}" if served else f"http://{LOOPBACK}:{port}"
+    if not served:
+        free(port)
+        unlocked(database)
+    with answering(uri):
+        store = Store(results)
+        links = {name: store.compare_links(name, base) for name in ([sweep] if sweep else ledger.sweeps(results))}
+    if sweep and not links[sweep]:
+        raise ValueError(f"no runs of {sweep} in {results}; there are {', '.join(ledger.sweeps(results)) or 'none'}")
+    for name, pages in links.items():
+        for shown, link in pages.items():
             out.print(f"compare {name}, {shown}: {link}")
+    if served:
+        return
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = server(results, LOOPBACK, port, names=[])
-    environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": store_uri(results)}
+    environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": uri}
     os.execve(sys.executable, command, environment)  # nosec B606 # words of ours, and no shell
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parrots.atomic import atomic
+from parrots.keys import covered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,22 +25,19 @@ def table(uri: str, experiments: Sequence[str] = ()) -> "pd.DataFrame":
     """Every run of these experiments, or of all but those of sweeps; ValueError names an experiment that is not there."""
     import pandas as pd
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    from sweeps.tracking import SWEEPS
+    from sweeps.tracking import SWEEPS, answering
 
-    try:
+    with answering(uri):
         client = MlflowClient(tracking_uri=uri)
         there = {one.name: one.experiment_id for one in client.search_experiments()}
-    except MlflowException as error:
-        raise ValueError(f"{uri}: {str(error).splitlines()[0]}") from error
     for name in experiments:
         if name not in there:
-            raise ValueError(f"no experiment {name!r} in {uri}; there are {', '.join(sorted(there))}")
+            raise ValueError(f"no experiment {name!r} in {covered(uri)}; there are {', '.join(sorted(there))}")
     wanted = experiments or [name for name in there if name != SWEEPS]
     rows = [row(run, name) for name in wanted for run in _runs(client, there[name])]
     if not rows:
-        raise ValueError(f"no runs in {', '.join(wanted) or 'any experiment'} of {uri}")
+        raise ValueError(f"no runs in {', '.join(wanted) or 'any experiment'} of {covered(uri)}")
     return pd.DataFrame(rows)
 
 

@@ -28,6 +28,8 @@ UNPACKED = 512 * 2**20
 """Bytes of its columns before they were compressed, which a small file can claim to be huge."""
 ROWS = 1_000_000
 ABOUT = tuple(name for name in SCHEMA.names if name not in ("metric", "step", "value", "stderr", "n"))
+FORMULA = ("=", "+", "-", "@")
+"""What a cell of a spreadsheet computes begins so; reports write tables."""
 CLASSES = ("", "oom", "diverged", "infrastructure", "bug")
 SHARES = ("exact_match", "accuracy")
 
@@ -105,6 +107,7 @@ def _check_text(about: dict[str, Any]) -> None:
             lines = "\n\t" if name == "reason" else ""
             strange = next((c for c in text if not c.isprintable() and c not in lines), None)
             _require(strange is None, f"{name}: the character {strange!r}, which a terminal may obey")
+            _require(text[:1] not in FORMULA, f"{name}: begins with {text[:1]!r}, which a spreadsheet may obey")
     _require(bool(re.fullmatch(r"([\w-][\w.-]*)?", about["sweep"], re.ASCII)), f"sweep={about['sweep']!r} is no name")
     _require(bool(re.fullmatch("([0-9a-f]{64})?", about["weights_sha256"])), "weights_sha256: not a SHA-256")
     _require(bool(re.fullmatch(r"[0-9a-f]{0,64}\+?", about["commit"])), f"commit={about['commit'][:50]!r} is none")

@@ -18,11 +18,13 @@ def of_its_own() -> dict[str, str]:
     It obeys those who have the token of this moment, and its processes listen on the loopback address, as they do of
     themselves on macOS and Windows, where firewalls ask. (127.0.0.1 as `_node_ip_address` Ray takes for the network's.)
     """
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+        "GLOO_SOCKET_IFNAME": loopback,
+        "NCCL_SOCKET_IFNAME": loopback,
     }
 
 

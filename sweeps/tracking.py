@@ -12,6 +12,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -19,7 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from parrots.frozen import canonical_json
+from parrots.frozen import canonical_json, first_line
+from parrots.keys import covered
 from parrots.record import SCHEMA, evaluations_of, path_of, read
 from parrots.spec import Trial
 from sweeps import comparison, ledger
@@ -43,6 +45,18 @@ def store_uri(results: Path) -> str:
 def artifacts(results: Path) -> Path:
     """Where MLflow's server finds what runs leave beside numbers."""
     return (results / "mlartifacts").absolute()
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """ValueError, in a line and without credentials, where the MLflow store of this address does not answer."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}")) from error
 
 
 class Mirror:
@@ -71,7 +85,7 @@ class Mirror:
         self.queue.put(None)
         self.thread.join(PATIENCE_S)
         if self.thread.is_alive():
-            self.problem = f"{store_uri(self.results)} has not answered for {PATIENCE_S:g} s"
+            self.problem = covered(f"{store_uri(self.results)} has not answered for {PATIENCE_S:g} s")
 
     def _work(self) -> None:
         try:
@@ -79,7 +93,7 @@ class Mirror:
             while (item := self.queue.get()) is not None:
                 item(store)
         except Exception as error:  # whatever MLflow or its database may raise: training goes on without it
-            self.problem = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            self.problem = covered(f"{type(error).__name__}: {first_line(error)}")
 
 
 class Store:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from ray import train, tune
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -24,6 +24,7 @@ from parrots.store import Store
 from parrots.thresholds import USUAL, Thresholds
 from parrots.training.checkpoint import Stopped
 from parrots.training.stacked import name_of
+from sweeps.rendezvous import Rendezvous
 from sweeps.room import HEADROOM
 from sweeps.stopping import Asked
 
@@ -165,7 +166,7 @@ def group(cell: Cell, given: Given, name: str) -> TorchTrainer:
     return TorchTrainer(
         member,
         train_loop_config={"cell": cell.model_dump_json(), "given": given},
-        torch_config=TorchConfig(backend="nccl" if given.on_gpu else "gloo"),
+        torch_config=Rendezvous(backend="nccl" if given.on_gpu else "gloo"),
         scaling_config=train.ScalingConfig(num_workers=given.sizes[cell.trial.id], use_gpu=given.on_gpu),
         run_config=train.RunConfig(
             name=name,

@@ -173,6 +173,13 @@ def groups(ray_job):
     return of["headGroupSpec"], {one["groupName"]: one for one in of["workerGroupSpecs"]}
 
 
+def check_pod(template):
+    """Kubernetes' own schema takes it."""
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **template}, "1.37", strict=True
+    )
+
+
 def test_kuberay_and_kubernetes_know_every_field_of_the_ray_job(ray_job):
     assert (ray_job["apiVersion"], ray_job["kind"]) == ("ray.io/v1", "RayJob")
     assert fits(ray_job["spec"], RAY_JOB)
@@ -180,8 +187,7 @@ def test_kuberay_and_kubernetes_know_every_field_of_the_ray_job(ray_job):
     assert not fits({"rayClusterSpec": {"authOptions": {"mode": "none"}}}, RAY_JOB)
     head, workers = groups(ray_job)
     for group in (head, *workers.values()):
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **group["template"]}
-        kubernetes_validate.validate(pod, "1.37", strict=True)
+        check_pod(group["template"])
         assert group["template"]["spec"]["restartPolicy"] == "Never"  # what its second autoscaler wants
 
 
@@ -196,6 +202,21 @@ def test_the_ray_job_asks_for_the_token_and_holds_its_drivers_where_nothing_vani
     assert head["template"]["spec"]["nodeSelector"]["parrots/market"] == "on-demand"
     assert workers["spot"]["priority"] > workers["on-demand"]["priority"]
     assert all(one["template"]["spec"]["securityContext"]["runAsNonRoot"] for one in (head, *workers.values()))
+
+
+def test_with_a_store_each_pod_has_a_folder_of_its_own_and_an_account_for_the_bucket():
+    text = (HERE / "clusters" / "kuberay.yaml").read_text()
+    text = re.sub("# (?=serviceAccountName|- {name: (PARROTS_STORE|shared))", "", text)
+    head, workers = groups(yaml.safe_load(re.sub(".*persistentVolumeClaim.*\n", "", text)))
+    for group in (head, *workers.values()):
+        check_pod(group["template"])
+        of = group["template"]["spec"]
+        (container,) = of["containers"]
+        checked({one["name"]: one["value"] for one in container["env"]}["PARROTS_STORE"].replace("<bucket>", "bucket"))
+        assert {"name": "shared", "emptyDir": {}} in of["volumes"]
+        assert {"name": "shared", "mountPath": "/shared"} in container["volumeMounts"]
+        assert of["serviceAccountName"]
+        assert "persistentVolumeClaim" not in json.dumps(of)
 
 
 @pytest.mark.parametrize("name", ["slurm.sbatch", "slurm-ray.sbatch"])

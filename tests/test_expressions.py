@@ -2,6 +2,7 @@
 
 import math
 import operator
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,13 @@ def test_what_is_not_allowed_is_named_in_one_line_before_any_value_is_seen(text:
     with pytest.raises(ValueError, match=said) as error:
         Expression(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("more", ["-", "not ", "1**"])
+def test_depth_is_refused_when_it_is_read_or_when_it_is_evaluated_and_is_no_crash(more: str) -> None:
+    for depth in range(1, 1999 // len(more)):
+        with suppress(ValueError):
+            Expression(more * depth + "1")({})
 
 
 @pytest.mark.parametrize(

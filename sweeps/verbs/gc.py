@@ -36,7 +36,8 @@ def gc(results: Path, yes: bool) -> int:
     """Show what the results no longer need, and delete it once that is confirmed.
 
     Checkpoints of trials that have their record, Tune's folders of earlier runs, data and weights that no sweep names,
-    attempts that `retry` forgot, and what was being written when something was killed.
+    attempts that `retry` forgot, and what was being written when something was killed. Of a store nothing is deleted: each run
+    of its results takes out the checkpoints of trials that have their record.
     """
     if not results.is_dir():
         raise ValueError(f"no results folder {results}")

@@ -43,13 +43,14 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     if not store.startswith(("sqlite:", "postgresql")):
         kind = store.partition(":")[0]
         raise ValueError(f"MLFLOW_BACKEND_STORE_URI is {kind}; it has to be sqlite or postgresql, never files")
+    names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
     if "*" in allowed_hosts:
         raise ValueError("--allowed-hosts takes names, without stars")
-    if host not in (LOOPBACK, "localhost") and not allowed_hosts:  # or it would refuse everybody whom it was opened to
+    if host not in (LOOPBACK, "localhost") and not names:  # or it would refuse everybody whom it was opened to
         raise ValueError(f"--host {host}: name what others call this machine by, with --allowed-hosts")
     free(port)
     results.mkdir(parents=True, exist_ok=True)
-    command = server(results, host, port, names=[name for name in allowed_hosts.split(",") if name], workers=workers)
+    command = server(results, host, port, names=names, workers=workers)
     out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
     environment = os.environ | SAFE | credentials(store)
     os.execve(sys.executable, [*command, "--app-name", "basic-auth"], environment)  # nosec B606 # words of ours, and no shell

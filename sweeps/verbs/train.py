@@ -7,6 +7,7 @@ import click
 
 from parrots.record import is_done
 from parrots.spec import Cell
+from parrots.thresholds import USUAL, Thresholds
 from sweeps import trials
 from sweeps.guard import lock, writable
 from sweeps.narrow import Narrowing
@@ -30,7 +31,7 @@ def train(cell: str, scale: str | None, results: Path, narrowing: Narrowing, pro
     CELL: the first characters of the id of a trial in the results; a file with a cell as JSON; or a sweep of which one cell
     is left, as quickstart --where 'd_model == 64' --max-trials 1.
     """
-    found, sweep = one_cell(cell, scale, results, narrowing)
+    found, sweep, alarms = one_cell(cell, scale, results, narrowing)
     label = f"{found.trial.task.kind} {found.trial.name}"
     writable(results)
     with lock(results):
@@ -39,29 +40,29 @@ def train(cell: str, scale: str | None, results: Path, narrowing: Narrowing, pro
         if is_done(found, results):
             out.print(f"{label} has its record; `parrots logs {found.trial.id}` shows it")
             return 0
-        return to_its_end(found, results, sweep, label)
+        return to_its_end(found, results, sweep, label, alarms)
 
 
-def one_cell(said: str, scale: str | None, results: Path, narrowing: Narrowing) -> tuple[Cell, str]:
-    """The cell that is meant, and the sweep whose it is. ValueError if it is none, or one of several."""
+def one_cell(said: str, scale: str | None, results: Path, narrowing: Narrowing) -> tuple[Cell, str, Thresholds]:
+    """The cell that is meant, the sweep whose it is and that sweep's alarms. ValueError if it is none, or one of several."""
     path = Path(said)
     if path.suffix in (".jsonl", ".json") and path.is_file() and '"cells"' not in path.read_text():
         from parrots.run import read_cells
 
-        cells, sweep = read_cells(path), ""
+        cells, sweep, alarms = read_cells(path), "", USUAL
     elif said in documents() or path.suffix in (".py", ".json", ".jsonl"):
         whole = narrowing.of(find(said, scale))
-        cells, sweep = list(whole.cells), whole.name
+        cells, sweep, alarms = list(whole.cells), whole.name, whole.alarms
     else:
         trial_id = trials.one(said, results, failed=True)
         last = trials.attempts(trial_id, results)[-1].about
-        return Cell.model_validate_json(f'{{"trial": {last["trial"]}}}'), last["sweep"]
+        return Cell.model_validate_json(f'{{"trial": {last["trial"]}}}'), last["sweep"], USUAL
     if len(cells) != 1:
         raise ValueError(f"{said}: {len(cells)} cells, one is trained; --where, --set or --max-trials 1 leave one of a sweep")
-    return cells[0], sweep
+    return cells[0], sweep, alarms
 
 
-def to_its_end(cell: Cell, results: Path, sweep: str, label: str) -> int:
+def to_its_end(cell: Cell, results: Path, sweep: str, label: str, alarms: Thresholds) -> int:
     """Train and evaluate it; returns the exit code."""
     import torch
 
@@ -71,7 +72,7 @@ def to_its_end(cell: Cell, results: Path, sweep: str, label: str) -> int:
     from parrots.training.checkpoint import Stopped
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = Placement(results / "data", results / "weights", device, stop=Interrupt(), progress=Line(label))
+    place = Placement(results / "data", results / "weights", device, stop=Interrupt(), progress=Line(label), alarms=alarms)
     try:
         record = endeavour(cell, results, place.lasting(results), sweep)
     except Stopped:

@@ -25,7 +25,7 @@ def document(folder: Path, seeds: int, **training) -> Path:
     return path
 
 
-def job(folder: Path, number: int, count: int, *words: str) -> subprocess.Popen[str]:
+def job(folder: Path, number: int, count: int, *words: str, **env: str) -> subprocess.Popen[str]:
     """One job of the array, with a `scontrol` that writes down what it is asked."""
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def job(folder: Path, number: int, count: int, *words: str) -> subprocess.Popen[
     told |= {"SLURM_ARRAY_TASK_COUNT": str(count), "SLURM_SUBMIT_DIR": str(folder)}
     told |= {"PARROTS_RESULTS": str(folder / "results"), "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(HERE)}
     command = ["bash", str(HERE / "clusters" / "slurm.sbatch"), *words]
-    return subprocess.Popen(command, env=os.environ | told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, env=os.environ | told | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_an_array_shares_out_the_cells_and_none_is_run_twice(tmp_path):
@@ -51,6 +51,16 @@ def test_an_array_shares_out_the_cells_and_none_is_run_twice(tmp_path):
     assert set(rows["trial_id"]) == {cell.trial.id for cell in find(str(path)).cells}
     assert set(rows["sweep"]) == {"mine"}
     assert not (tmp_path / "scontrol").exists()
+
+
+def test_nodes_that_share_a_store_and_no_folder_run_nothing_twice(tmp_path, s3, credentials):
+    path, uri = document(tmp_path, seeds=1), s3.uri(tmp_path.name)
+    for node, said in (("one", "1 to run"), ("another", "0 to run")):
+        shared = job(tmp_path, 0, 1, str(path), PARROTS_STORE=uri, PARROTS_RESULTS=str(tmp_path / node))
+        told, _ = shared.communicate(timeout=240)
+        assert shared.returncode == 0, told
+        assert said in told
+        assert len(list((tmp_path / node / "records").glob("*.parquet"))) == 1
 
 
 def test_a_job_out_of_time_writes_its_checkpoint_and_is_queued_again(tmp_path):

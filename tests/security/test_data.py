@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.picture import Picture, panels
 from analysis.table import load
 from parrots.expressions import Expression
 from parrots.frozen import canonical
@@ -157,6 +159,13 @@ def test_a_text_where_another_belongs_is_refused(field, text):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("field", ["hardware", "reason"])
+def test_a_text_that_a_spreadsheet_would_compute_is_refused(field):
+    """These reach a report's tables."""
+    with pytest.raises(RefusedError, match=f"{field}: begins with '=', which a spreadsheet may obey"):
+        looked_at(rewritten({field: '=HYPERLINK("http://elsewhere", "see")'}))
+
+
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("field", ["hardware", "commit", "reason"])
 def test_what_reproduces_a_trial_is_one_command_whatever_its_record_says(field, text):
@@ -204,3 +213,15 @@ def test_a_page_shows_what_a_record_and_a_manifest_say_and_runs_none_of_it(capsy
     assert "<script>document" not in page
     assert "<img" not in page
     assert "&lt;script&gt;document" in page
+
+
+@pytest.mark.parametrize("text", [r"\undefined{x", r"\frac{1}{" + "{" * 50, "5 a run, or "])
+def test_a_claim_between_dollar_signs_is_drawn_as_it_is_said(text, tmp_path):
+    """To matplotlib it would be a formula: refused, without end, or without its dollars."""
+    said = f"${text}$"
+    figure, (panel,) = panels(1)
+    panel.set(title=said, xlabel=said, xscale="log", xlim=(1, 1000))
+    figure.suptitle(said)
+    picture = Picture("drawn", "", figure).save(tmp_path)
+    assert unescape(picture).count(said) == 3
+    assert "mathdefault" not in picture

@@ -102,7 +102,8 @@ def test_mlflow_and_ray_are_new_enough():
 
 def test_a_file_store_and_a_star_are_refused(tmp_path, monkeypatch, capsys):
     asked = ["mlflow", "serve", "--results", str(tmp_path)]
-    assert main([*asked, "--allowed-hosts", "*"]) == 2
+    assert main([*asked, "--allowed-hosts", "box,*.example"]) == 2
+    assert main([*asked, "--host", "0.0.0.0", "--allowed-hosts", " , "]) == 2
     monkeypatch.setitem(os.environ, "MLFLOW_BACKEND_STORE_URI", "file:///tmp/runs")
     assert main(asked) == 2
     assert "never files" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from sweeps import token
 
+from ..chaos.conftest import Here
 from .network import another_address, family, listening
 
 STARTS = """
@@ -120,3 +121,19 @@ def test_the_ray_that_a_run_starts_is_not_to_be_reached_from_the_network(own):
     socket.create_connection(("127.0.0.1", port), timeout=10).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((another_address(), port), timeout=10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets and their processes are read from Linux' /proc")
+def test_workers_that_train_together_are_not_to_be_reached_from_the_network(tmp_path):
+    """They have no password among themselves: neither the store in which they meet nor their pairs, at any time of a run."""
+    here, found = Here(tmp_path), set()
+    driver = here.start("--scale", "together", "--max-trials", "1")
+    trained = 0
+    while driver.poll() is None:
+        found |= listening(family(driver.pid))
+        trained += bool(here.begun())
+        time.sleep(0.2)
+    code, said = here.finish(driver)
+    assert code == 0, said
+    assert trained
+    assert all(address.is_loopback for address, _ in found), found

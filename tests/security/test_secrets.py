@@ -13,6 +13,7 @@ from sweeps import run_manifest
 from sweeps.cli import cli, main
 from sweeps.guard import LOOPBACK
 from sweeps.notify import Teller
+from sweeps.tracking import Mirror
 
 from ..conftest import make
 from ..test_record import record
@@ -32,6 +33,34 @@ def test_an_address_that_is_wrong_is_not_shown():
     with pytest.raises(ValueError, match=r"\*\*\*") as error:
         Teller("mine", [f"unknown://{SECRET}@host"])
     assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("uri", [f"http://admin:{SECRET}@127.0.0.1:9", f"http://127.0.0.1:9/?token={SECRET}"])
+def test_mlflows_address_is_told_without_its_password(tmp_path, monkeypatch, capsys, uri):
+    """MLflow's own errors repeat it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    record(make(), sweep="mine").write(tmp_path)
+    with Mirror(tmp_path) as mirror:
+        mirror.add(make().id, "mine")
+    assert "127.0.0.1:9" in mirror.problem
+    for words in (["export", "--from-mlflow"], ["ui", "mine"]):
+        assert main([*words, "--results", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("error: MLflow at http://") == 2
+    assert SECRET not in mirror.problem + told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"at postgresql://u:{SECRET}/@@h:1/db failed", "at postgresql://***@h:1/db failed"),
+        (f"postgresql://h/db?password={SECRET} failed", "postgresql://h/db?*** failed"),
+        ("http://h:1/a failed? Write to a@b", "http://h:1/a failed? Write to a@b"),
+    ],
+)
+def test_of_an_address_its_host_is_shown(said, shown):
+    assert keys.covered(said) == shown
 
 
 def test_what_a_run_leaves_has_no_secret_of_its_environment(tmp_path):
@@ -77,6 +106,7 @@ def test_the_ui_listens_on_the_loopback_address_alone(tmp_path, monkeypatch):
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         store.execute("CREATE TABLE experiments (name)")
     monkeypatch.setattr("sweeps.tracking.Store", lambda results: None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
     started: list[tuple] = []
     assert main(["ui", "--results", str(tmp_path), "--port", "5999"]) == 0

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from parrots.frozen import canonical_json
-from parrots.record import path_of
+from parrots.record import path_of, read
 from parrots.spec import Cell
+from parrots.thresholds import Thresholds
 from sweeps.cli import main
+from sweeps.spec import Sweep
 
 from ..conftest import MOE, make
 
@@ -29,6 +31,14 @@ def test_a_cell_is_trained_once_and_by_its_id_it_is_known_again(cell, capsys):
     assert main(["train", cell.trial.id[:8]]) == 0
     assert "has its record" in capsys.readouterr().out
     assert path_of(cell.trial.id, Path("results")).stat().st_mtime_ns == written
+
+
+def test_a_cell_of_a_sweep_is_watched_as_that_sweep_asks(cell):
+    """Whatever its gradient does is too much for these; records tell."""
+    sweep = Sweep(name="mine", cells=(cell,), alarms=Thresholds(gradient=1.0001, steps=2))
+    Path("mine.json").write_text(sweep.text())
+    assert main(["train", "mine.json"]) == 0
+    assert "gradient" in read([path_of(cell.trial.id, Path("results"))])["reason"][0].as_py()
 
 
 def test_a_profile_is_a_trace_of_the_steps_and_leaves_no_record(cell, capfd):
