@@ -37,7 +37,7 @@ def learn(trial: Trial, micro: int, place: Placement) -> bool:
             with atomic(path) as sink:
                 sink.write(json.dumps({"micro_batch": micro, "name": trial.name, "hardware": _hardware(place)}).encode())
             if place.store:
-                place.store.put(path, patience_s=0)
+                place.store.impatient.put(path)
             return True
     return False
 

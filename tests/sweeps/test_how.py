@@ -271,7 +271,11 @@ def test_steps_wait_a_tenth_of_their_time_at_most_for_a_store_that_is_away(tmp_p
     class Away:
         asked = 0
 
-        def has(self, path, patience_s):
+        @property
+        def impatient(self):
+            return self
+
+        def has(self, path):
             self.asked += 1
             time.sleep(0.02)
             raise ConnectionError
