@@ -1,10 +1,10 @@
 """A file is there whole or not at all."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
 
@@ -15,22 +15,14 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     The bytes are on the disk before the name is, and the name replaces an older file in one step.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sink = NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False)  # noqa: SIM115
+    unnamed = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with sink:
+        with unnamed.open("xb") as sink:
             yield sink
             sink.flush()
             os.fsync(sink.fileno())
-        os.chmod(sink.name, 0o666 & ~_umask())
-        os.replace(sink.name, path)
+        os.replace(unnamed, path)
     except BaseException:
         with suppress(FileNotFoundError):
-            os.unlink(sink.name)
+            os.unlink(unnamed)
         raise
-
-
-def _umask() -> int:
-    """The process's file mode mask, which temporary files ignore; read the only way there is."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -219,15 +219,15 @@ def _catch_up(cell: Cell, results: Path, store: Store) -> None:
     next(path for path in attempts if not store.share(path))
 
 
-def write_failure(record: Record, results: Path, store: Store | None = None, patience_s: float | None = None) -> None:
-    """Write the record of a failed attempt, here and into the store, for which it may wait so long.
+def write_failure(record: Record, results: Path, store: Store | None = None) -> None:
+    """Write the record of a failed attempt, here and into the store.
 
     Where that fails too (a full disk), say so: the cell counts as missing.
     """
     try:
         path = record.write(results)
         if store:
-            store.put(path, patience_s=patience_s)
+            store.put(path)
     except OSError as error:
         print(f"{record.trial.name}: {error}; {record.reason.splitlines()[-1]}", file=sys.stderr)
 

@@ -14,10 +14,11 @@ from parrots.provenance import hardware
 from parrots.record import Record
 from parrots.spec import Trial
 
-Failure = Literal["oom", "infrastructure", "bug"]
-"""With diverged, which is a result, the four classes: more memory, another machine, or another program would help."""
-BUDGET: dict[Failure, int] = {"oom": 1, "infrastructure": 3, "bug": 0}
-"""Further attempts. Out of memory has its one beyond the halved micro-batches, which do not count."""
+Failure = Literal["halved", "oom", "infrastructure", "bug"]
+"""Fewer examples at once, more memory, another machine, or another program would help. A record calls halved oom; its fourth
+class is diverged, which is a result."""
+BUDGET: dict[Failure, int] = {"halved": 0, "oom": 1, "infrastructure": 3, "bug": 0}
+"""Further attempts, beside those that begin with half the micro-batch."""
 AGAIN_S = 0.5  # before the first of them
 
 OF_MACHINES = {
@@ -32,8 +33,14 @@ SAID_BY_MACHINES = (
 SAID_WITHOUT_MEMORY = ("can't allocate memory", "out of memory", "outofmemory")
 
 
+class Halved(torch.OutOfMemoryError):
+    """Out of memory in a step that several workers share; whoever tries again begins with half the micro-batch."""
+
+
 def classify(error: BaseException) -> Failure:
     """The class of what an attempt raised; a bug is what is left."""
+    if isinstance(error, Halved):
+        return "halved"
     said = f"{type(error).__name__}: {error}".lower()
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in SAID_WITHOUT_MEMORY):
         return "oom"
@@ -47,24 +54,20 @@ def classify(error: BaseException) -> Failure:
 def of_group(found: Iterable[Failure | None]) -> Failure:
     """The class of what a group's workers met: those whose fellow is gone only say so, which counts if nobody says more."""
     found = set(found)
-    return next((kind for kind in ("oom", "bug") if kind in found), "infrastructure")
+    return next((kind for kind in ("halved", "oom", "bug") if kind in found), "infrastructure")
 
 
 class Further:
-    """How many further attempts a cell has in one run: by `BUDGET`, and those that come with half the micro-batch.
+    """How many further attempts a cell has in one run: by `BUDGET`, and one for each time that its micro-batch is halved.
 
-    micro: examples that a worker of a group takes at once, halved by the one that finds no room; 1 where a worker is alone,
-    which halves them without another attempt.
+    micro: examples that a worker of a group takes at once; 1 where a worker is alone, which halves them within its attempt.
     """
 
     def __init__(self, micro: int):
-        self.micro, self.left = micro, dict(BUDGET)
+        self.left = BUDGET | {"halved": (micro - 1).bit_length()}
 
     def takes(self, kind: Failure) -> bool:
         """Whether there is one more after such a failure, which is then taken."""
-        if kind == "oom" and self.micro > 1:
-            self.micro = (self.micro + 1) // 2
-            return True
         self.left[kind] -= 1
         return self.left[kind] >= 0
 
@@ -78,5 +81,6 @@ def failure(trial: Trial, error: BaseException, place: Placement, kind: Failure 
     kind = kind or classify(error)
     reason = "".join(traceback.format_exception(error)).strip()
     now = datetime.now(UTC)
+    kind = "oom" if kind == "halved" else kind
     status: Literal["oom", "failed"] = "oom" if kind == "oom" else "failed"
     return Record(trial, status, [], now, 0.0, hardware(place.device), reason, workers=place.world, failure=kind)

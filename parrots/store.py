@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 KINDS = "s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
 OPTIONS = ("region", "scheme", "endpoint_override")
-PATIENCE_S = 300.0  # a store may be away for as long; less than the 10 minutes that NCCL lets a worker wait for another
 FIRST_S, LONGEST_S = 0.5, 30.0  # between two attempts, twice as long each
 AT_ONCE = 16  # files under way together: they are small, and each waits for the network
 PIECE = 2**26  # bytes of a large file that are in memory at a time
@@ -77,12 +76,19 @@ class Store:
 
     uri: str
     results: Path
+    patience_s: float = 300.0
+    """It may be away for as long; less than the 10 minutes that NCCL lets a worker wait for another."""
+
+    @property
+    def impatient(self) -> "Store":
+        """The same, which is asked once each time: for those who have others to serve."""
+        return replace(self, patience_s=0.0)
 
     def key(self, path: Path) -> str:
         """Where the file of this path is in the store."""
         return f"{opened(self.uri)[1]}/{path.absolute().relative_to(self.results.absolute()).as_posix()}"
 
-    def put(self, path: Path, content: Any = None, patience_s: float | None = None) -> None:
+    def put(self, path: Path, content: Any = None) -> None:
         """Send a file, or these bytes in its name, in place of an older one.
 
         In one call: a stream that is closed after half of its bytes would complete the object with them.
@@ -96,7 +102,7 @@ class Store:
             with opened(self.uri)[0].open_output_stream(self.key(path)) as sink:
                 sink.write(found)
 
-        self._patiently(send, f"{path.name} was not sent", patience_s)
+        self._patiently(send, f"{path.name} was not sent")
 
     def get(self, path: Path) -> bool:
         """Bring a file here, whole, in place of an older one; False if the store has none."""
@@ -110,13 +116,13 @@ class Store:
 
         return self._patiently(bring, f"{path.name} was not brought")
 
-    def has(self, path: Path, patience_s: float | None = None) -> bool:
+    def has(self, path: Path) -> bool:
         """Whether a file is in the store."""
 
         def look() -> bool:
             return bool(opened(self.uri)[0].get_file_info(self.key(path)).is_file)
 
-        return self._patiently(look, f"{path.name} was not looked for", patience_s)
+        return self._patiently(look, f"{path.name} was not looked for")
 
     def share(self, path: Path) -> bool:
         """Have a file on both sides; False if it is on neither."""
@@ -235,9 +241,9 @@ class Store:
         if not same:
             raise ValueError(f"store {self.uri}: what was written there reads otherwise")
 
-    def _patiently(self, act: Callable[[], T], problem: str, patience_s: float | None = None) -> T:
+    def _patiently(self, act: Callable[[], T], problem: str) -> T:
         """What `act` returns, tried again while the store fails. Errors of this machine, as a full disk, pass at once."""
-        until, wait = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s), FIRST_S
+        until, wait = time.monotonic() + self.patience_s, FIRST_S
         while True:
             try:
                 return act()

@@ -88,7 +88,7 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
 def sent(manifest: Path, store: Store) -> None:
     """Have the manifest of a run that is over in the store too; one that is away is not waited for, and this is said."""
     try:
-        store.put(manifest, patience_s=0)
+        store.impatient.put(manifest)
     except OSError as error:
         out.print(f"{manifest} is here alone: {first_line(error)}")
 

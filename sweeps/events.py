@@ -17,7 +17,7 @@ from parrots.execution import about, catch_up, write_failure
 from parrots.failures import classify, failure
 from parrots.placement import Placement
 from parrots.provenance import hardware
-from parrots.record import Record, path_of
+from parrots.record import Record
 from parrots.spec import Cell
 from sweeps import stopping
 from sweeps.how import How
@@ -51,7 +51,7 @@ class Ending(tune.Stopper):
             return False
         if self.store and not self.told:  # workers on other machines look there
             with suppress(OSError):
-                self.store.put(stopping.path_of(self.results), patience_s=0)
+                self.store.impatient.put(stopping.path_of(self.results))
                 self.told = True
         running = set(self.watch.share)
         if self.underway is None:
@@ -63,7 +63,7 @@ class Watching(tune.Callback):
     """Passes Tune's events on; writes the record of a cell whose process died, which could not write its own."""
 
     def __init__(self, watch: Watch, given: Given):
-        self.watch, self.given = watch, given
+        self.watch, self.given, self.store = watch, given, given.store and given.store.impatient
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore, which the ledger makes needless
@@ -91,7 +91,7 @@ class Watching(tune.Callback):
             here = hardware(device())
             record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
             told = about(cell.trial, given.results, given.sweep, given.early_stop)
-            write_failure(replace(record, **told), given.results, given.store, patience_s=0)
+            write_failure(replace(record, **told), given.results, self.store)
             watch.ended(cell.trial.id, "ended early")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -108,14 +108,12 @@ class Watching(tune.Callback):
         kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
         record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
         told_of = about(cell.trial, given.results, given.sweep, given.early_stop)
-        write_failure(replace(record, **told_of), given.results, given.store, patience_s=0)
+        write_failure(replace(record, **told_of), given.results, self.store)
         return record
 
     def _fetched(self, trial: Any) -> Cell:
         """Its cell, with what another machine left of it here; from a store that is away it comes at the end of the lane."""
         cell = self.given.cell(trial.config["trial_id"])
         with suppress(OSError):
-            if store := self.given.store:
-                store.has(path_of(cell.trial.id, self.given.results), patience_s=0)  # else the driver would wait for it
-                catch_up([cell], self.given.results, store)
+            catch_up([cell], self.given.results, self.store)
         return cell

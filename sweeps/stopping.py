@@ -37,7 +37,7 @@ class Asked:
 
     def __init__(self, results: Path, store: Store | None = None):
         self.path, self.looked, self.found = path_of(results), 0.0, False
-        self.store, self.asked = store, 0.0
+        self.store, self.asked = store and store.impatient, 0.0
 
     def __call__(self) -> bool:
         now = time.monotonic()
@@ -45,7 +45,7 @@ class Asked:
             self.looked, self.found = now, self.path.exists()
         if self.store and not self.found and now - self.asked > ASK_EVERY_S:
             try:
-                self.found = self.store.has(self.path, patience_s=0)
+                self.found = self.store.has(self.path)
                 self.asked = time.monotonic()
             except OSError:
                 self.asked = time.monotonic() + AWAY * (time.monotonic() - now)

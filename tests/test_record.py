@@ -1,5 +1,7 @@
 import math
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,6 +73,25 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     assert path.read_bytes() == b"first"
     assert os.listdir(path.parent) == ["file"]
     assert Path(path).stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_files_that_are_written_at_once_leave_the_process_its_umask(tmp_path):
+    """To read it is to set it, and a thread that reads it meanwhile keeps what was set."""
+
+    def write(number: int) -> int:
+        with atomic(tmp_path / str(number)) as sink:
+            sink.write(b"x")
+        return (tmp_path / str(number)).stat().st_mode & 0o777
+
+    before, pace = os.umask(0o027), sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(write, range(2000))) == {0o640}
+        assert _umask() == 0o027
+    finally:
+        sys.setswitchinterval(pace)
+        os.umask(before)
 
 
 def _umask() -> int:

@@ -269,10 +269,9 @@ def test_a_manifest_is_brought_when_it_has_changed_and_else_stays_as_old_as_its_
 
 
 @pytest.fixture
-def gone(machine, closed, monkeypatch):
+def gone(machine, closed):
     """A machine whose store has closed to it, and which does not wait for that long."""
-    monkeypatch.setattr(store, "PATIENCE_S", 0.0)
-    return replace(machine("gone"), uri=closed)
+    return replace(machine("gone").impatient, uri=closed)
 
 
 def test_a_record_that_is_not_in_the_store_is_none(gone):

@@ -31,13 +31,14 @@ from parrots.frozen import first_line
 from parrots.keys import checkpoint_key
 from parrots.placement import Placement
 from parrots.store import Store
-from parrots.training.parallel import sum_over_workers
+from parrots.training.parallel import sum_over_workers, synchronize
 
 MARKER = "complete.json"
 CURVES = "curves.npz"
 KEPT = 2  # complete ones, the older in case that the newer turns out to be torn
 BAD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading any file as a marker may raise
-ASK_EVERY = 10  # steps between questions that all workers have to answer alike
+ASK_EVERY = 10  # steps at most between questions that all workers have to answer alike
+ASK_EVERY_S = 3.0  # and seconds, if a step is no longer: a tenth of what torchrun, or the notice of a spot instance, leaves
 COST = 20  # times its own duration that the next one waits at least, so that they take at most 5 % of the time
 
 
@@ -255,18 +256,27 @@ class Timer:
     def __init__(self, place: Placement):
         self.place = place
         self.interval = place.checkpoint_s
-        self.last = time.monotonic()
+        self.last = self.asked = time.monotonic()
+        self.next, self.steps = 0, 1
+        """The step after which workers ask one another again, and how many those are since they asked last."""
 
     def asks(self, step: int) -> tuple[bool, bool]:
-        """(whether a checkpoint is due, whether training is asked to stop) after `step`."""
+        """(whether a checkpoint is due, whether training is asked to stop) after `step`; called after each."""
         place = self.place
-        if place.world > 1 and step % ASK_EVERY:
+        if step < self.next:
             return False, False
         due = place.checkpoints is not None and time.monotonic() - self.last >= self.interval
         stop = place.stop()
         if place.world > 1:
-            votes: Tensor = sum_over_workers(torch.tensor([due, stop], dtype=torch.int32, device=place.device), place)
-            due, stop = (bool(vote) for vote in votes.tolist())
+            synchronize(place)
+            took_ms = round(1000 * (time.monotonic() - self.asked))
+            said: Tensor = torch.tensor([due, stop, took_ms], dtype=torch.int64, device=place.device)
+            *votes, total_ms = sum_over_workers(said, place).tolist()
+            due, stop = map(bool, votes)
+            # from what all have said, since each one's clock tells something else
+            fitting = int(1000 * ASK_EVERY_S * place.world * self.steps / max(1, total_ms))
+            self.steps = min(max(1, fitting), ASK_EVERY)
+            self.next, self.asked = step + self.steps, time.monotonic()
         return due, stop
 
     def wrote(self, seconds: float) -> None:

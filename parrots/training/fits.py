@@ -29,15 +29,17 @@ def known(trial: Trial, place: Placement) -> int:
         return micro
 
 
-def learn(trial: Trial, micro: int, place: Placement) -> None:
-    """Remember that more than `micro` examples at once do not fit, if that can be written: it is a hint and no more."""
+def learn(trial: Trial, micro: int, place: Placement) -> bool:
+    """Remember that more than `micro` examples at once do not fit; False if it cannot be written for all who look for it."""
     if place.fits:
         path = _path(trial, place)
         with suppress(OSError):
             with atomic(path) as sink:
                 sink.write(json.dumps({"micro_batch": micro, "name": trial.name, "hardware": _hardware(place)}).encode())
             if place.store:
-                place.store.put(path, patience_s=0)
+                place.store.impatient.put(path)
+            return True
+    return False
 
 
 def _hardware(place: Placement) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from parrots.compiling import GRAPHS
+from parrots.failures import Halved
 from parrots.measurement import Measurement
 from parrots.models.kernels import cross_entropy
 from parrots.models.transformer import Transformer
@@ -100,11 +101,12 @@ def take(
         try:
             did = gradients(model, share, micro, trial, place, before_LE)
             return did, whole(descend(optimizer, trial.training.clip_norm)), micro
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if micro == 1:
                 raise
             micro = math.ceil(micro / 2)
-            fits.learn(trial, micro, place)
+            if fits.learn(trial, micro, place) and place.world > 1:
+                raise Halved(str(error)) from error
             if place.world > 1:
                 raise
             if place.compile != EAGER:

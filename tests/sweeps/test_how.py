@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from parrots.failures import Further, classify, of_group
+from parrots.execution import endeavour
+from parrots.failures import BUDGET, Further, Halved, classify, failure, of_group
 from parrots.frozen import canonical_json
+from parrots.meeting import Met
+from parrots.placement import Placement
 from parrots.spec import Cell
 from parrots.store import Store
 from parrots.thresholds import Thresholds
@@ -27,6 +30,7 @@ from ..conftest import MOE, make
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
+        (Halved("CUDA out of memory"), "halved"),
         (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
         (MemoryError(), "oom"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "oom"),
@@ -47,14 +51,38 @@ def test_of_a_group_what_one_says_counts_more_than_that_the_others_miss_it():
     assert of_group([gone, None]) == "infrastructure"
     assert of_group([gone, "bug"]) == "bug"
     assert of_group([gone, "oom", "bug"]) == "oom"
+    assert of_group([gone, "oom", "halved"]) == "halved"
 
 
 def test_half_the_micro_batch_is_no_attempt_of_those_that_are_allowed():
     group, alone = Further(10), Further(1)
-    assert [group.takes("oom") for _ in range(7)] == [True] * 4 + [True, False, False]  # 5, 3, 2, 1, and one besides
+    assert [group.takes("halved") for _ in range(5)] == [True] * 4 + [False]  # 5, 3, 2, 1
+    assert [group.takes("oom") for _ in range(2)] == [True, False]
+    assert not alone.takes("halved")
     assert [alone.takes("oom") for _ in range(2)] == [True, False]
     assert [alone.takes("infrastructure") for _ in range(4)] == [True] * 3 + [False]
     assert not alone.takes("bug")
+
+
+def test_out_of_memory_that_halved_no_micro_batch_is_an_attempt(tmp_path, monkeypatch):
+    """As at building or evaluation: the next attempt begins with as many examples at once as the one before."""
+    met = []
+
+    def full(*_):
+        met.append(1)
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr("parrots.failures.AGAIN_S", 0.0)
+    monkeypatch.setattr("parrots.execution.finish", full)
+    monkeypatch.setattr("parrots.execution.meet", lambda said, *_: Met([said, said], True))
+    lost = endeavour(Cell(trial=make()), tmp_path, Placement(tmp_path, world=2), "")
+    assert lost.status == lost.failure == "oom"
+    assert len(met) == 1 + BUDGET["oom"]
+
+
+def test_a_halved_micro_batch_is_out_of_memory_in_its_record(tmp_path):
+    lost = failure(make(), Halved("full"), Placement(tmp_path))
+    assert lost.status == lost.failure == "oom"
 
 
 def test_the_smaller_of_hours_and_money_ends_a_run():
@@ -243,7 +271,11 @@ def test_steps_wait_a_tenth_of_their_time_at_most_for_a_store_that_is_away(tmp_p
     class Away:
         asked = 0
 
-        def has(self, path, patience_s):
+        @property
+        def impatient(self):
+            return self
+
+        def has(self, path):
             self.asked += 1
             time.sleep(0.02)
             raise ConnectionError

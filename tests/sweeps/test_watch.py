@@ -1,8 +1,12 @@
+import time
+from io import BytesIO
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from parrots.spec import Cell
+from parrots.store import Store
 from sweeps.watch import Watch
 
 from ..conftest import make
@@ -52,26 +56,58 @@ def test_cells_that_share_a_gpu_take_a_part_of_its_slot_each():
     assert 10 <= watch.device_s() < 10.5
 
 
-class Away:
-    """A store that does not answer, and is not waited for."""
+class Leaves:
+    """The client of an empty store that answers so often and then no more."""
 
-    def has(self, path, patience_s=None):
-        assert patience_s == 0
-        raise ConnectionError("no route")
+    def __init__(self, answers: int):
+        self.left = answers
 
-    def put(self, path, content=None, patience_s=None):
-        self.has(path, patience_s)
+    def get_file_info(self, asked):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("no route")
+        return SimpleNamespace(is_file=False) if isinstance(asked, str) else []
+
+    def open_input_stream(self, key):
+        self.get_file_info(key)
+        raise FileNotFoundError
+
+    def open_output_stream(self, key):
+        self.get_file_info(key)
+        return BytesIO()
 
 
-def test_a_driver_waits_for_no_store(tmp_path, capsys):
-    from sweeps.course import sent
+@pytest.fixture
+def leaving(tmp_path, monkeypatch):
+    """Makes a store that leaves after so many answers; waiting for it is an error."""
+
+    def made(answers: int) -> Store:
+        client = Leaves(answers)
+        monkeypatch.setattr("parrots.store.opened", lambda uri: (client, "folder"))
+        return Store("s3://folder", tmp_path)
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError("waited for a store")
+
+    monkeypatch.setattr("parrots.store.time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    return made
+
+
+@pytest.mark.parametrize("answers", [0, 1, 2, 3, 4])
+def test_a_driver_waits_for_no_store_and_for_none_that_leaves_meanwhile(tmp_path, leaving, answers):
     from sweeps.events import Watching
 
-    cell = Cell(trial=make())
+    cell, store = Cell(trial=make()), leaving(answers)
     watch = Watch([cell], SimpleNamespace(work=lambda cell: 1.0, slots=1), Console(), on_end=lambda trial_id: None)
-    given = SimpleNamespace(cell=lambda trial_id: cell, results=tmp_path, store=Away(), sweep="", early_stop="", workers=1)
+    given = SimpleNamespace(cell=lambda trial_id: cell, results=tmp_path, store=store, sweep="", early_stop="", workers=1)
     Watching(watch, given).on_trial_recover(0, [], SimpleNamespace(config={"trial_id": cell.trial.id}, error_file=""))
     assert watch.lost == {"infrastructure": 1}
     assert len(list((tmp_path / "failures").iterdir())) == 1
-    sent(tmp_path / "run.json", Away())
-    assert "run.json is here alone: no route" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_manifest_that_a_store_does_not_take_is_said_to_be_here_alone(tmp_path, leaving, capsys):
+    from sweeps.course import sent
+
+    (tmp_path / "run.json").write_text("{}")
+    sent(tmp_path / "run.json", leaving(0))
+    assert "run.json was not sent (no route)" in capsys.readouterr().out.replace("\n", "")

@@ -1,8 +1,11 @@
 """A training that is interrupted anywhere ends as if nothing had happened, from its newest checkpoint that is whole."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from parrots.execution import endeavour, run_stacked, run_trial, side_by_side
 from parrots.placement import Placement
 from parrots.spec import Cell
 from parrots.training import checkpoint, weights
-from parrots.training.checkpoint import State, Stopped
+from parrots.training.checkpoint import State, Stopped, Timer
 from parrots.training.stacked import name_of
 
 from ..conftest import GRAPHS, MOE, make
@@ -191,6 +194,48 @@ def test_a_checkpoint_of_another_model_is_a_failure_that_says_what_to_do(place):
     assert (lost.status, lost.failure) == ("failed", "bug")
     assert f"{trial.id}/1 does not fit this model (" in lost.reason.splitlines()[-1]
     assert lost.reason.endswith("); delete it")
+
+
+def asked_after(monkeypatch, *durations_s: list[float]) -> list[list[int]]:
+    """The steps after which each of these workers asks the others; a clock of its own says how long each step takes."""
+    own, said, together = threading.local(), {}, threading.Barrier(len(durations_s), timeout=10)
+
+    def summed(x, place):
+        said[place.rank] = x
+        together.wait()
+        total = sum(said.values())
+        together.wait()
+        return total
+
+    def work(rank: int) -> list[int]:
+        own.now, asked = 100.0 * rank, []
+        timer = Timer(Placement(Path(), rank=rank, world=len(durations_s), stop=lambda: bool(asked.append(step))))
+        for step, took_s in enumerate(durations_s[rank], start=1):
+            own.now += took_s
+            timer.asks(step)
+        return asked
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: own.now))
+    monkeypatch.setattr(checkpoint, "sum_over_workers", summed)
+    with ThreadPoolExecutor(len(durations_s)) as pool:
+        return list(pool.map(work, range(len(durations_s))))
+
+
+@pytest.mark.parametrize(("step_s", "every"), [(0.0, 10), (0.01, 10), (1.0, 3), (2.0, 1), (60.0, 1)])
+def test_workers_ask_every_ten_steps_or_as_soon_as_three_seconds_are_full(monkeypatch, step_s, every):
+    for asked in asked_after(monkeypatch, [step_s] * 40, [step_s] * 40):
+        assert asked == list(range(1, 41, every))
+
+
+def test_steps_that_become_long_are_asked_after_one_by_one(monkeypatch):
+    one, other = asked_after(monkeypatch, *[[0.01] * 20 + [4.0] * 20] * 2)
+    assert one == other == [1, 11, 21, *range(28, 41)]  # the first that is long was one of ten
+
+
+def test_workers_whose_clocks_differ_ask_after_the_same_steps(monkeypatch):
+    one, other = asked_after(monkeypatch, [0.1] * 40, [3.0, 0.9] * 20)
+    assert one == other
+    assert len(one) > 4
 
 
 def test_training_seconds_count_no_step_twice(place):

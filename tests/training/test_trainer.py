@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from parrots.execution import run_trial
+from parrots.failures import Halved
 from parrots.models.transformer import Transformer
 from parrots.placement import Placement
 from parrots.tasks.phonebook import PhoneBook
@@ -206,8 +207,23 @@ def test_what_fitted_into_a_part_of_a_gpu_says_nothing_of_another_part(make_tria
 def test_a_hint_that_cannot_be_written_is_none(make_trial, tmp_path):
     trial, place = make_trial(), Placement(tmp_path, fits=tmp_path / "fits")
     place.fits.write_text("where a folder should go")
-    fits.learn(trial, 5, place)
+    assert not fits.learn(trial, 5, place)
     assert fits.known(trial, place) == 20
+
+
+@pytest.mark.parametrize(("micro", "remembers", "then"), [(10, True, 5), (10, False, 10), (1, True, 10)])
+def test_a_group_has_halved_its_micro_batch_if_the_next_attempt_will_find_it(
+    make_trial, tmp_path, monkeypatch, micro, remembers, then
+):
+    def full(*_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(trainer, "gradients", full)
+    place = Placement(tmp_path, world=2, fits=tmp_path / "fits" if remembers else None)
+    with pytest.raises(torch.OutOfMemoryError, match="full") as raised:
+        trainer.take(None, None, None, micro, make_trial(), place, None)
+    assert fits.known(make_trial(), place) == then
+    assert isinstance(raised.value, Halved) == (then < micro)
 
 
 def test_the_first_step_finds_all_that_later_ones_keep(make_trial, tmp_path):
