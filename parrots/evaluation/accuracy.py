@@ -23,13 +23,15 @@ def score(model: Transformer, examples: Examples, place: Placement, routed: bool
     right_NS = np.ones(examples.tokens_NS.shape, bool)
     experts = []
     for first in range(0, examples.n, BATCH):
-        rows = slice(first, first + BATCH)
-        tokens_BS = torch.from_numpy(examples.tokens_NS[rows].astype(np.int64)).to(place.device)
-        inputs_BS = torch.from_numpy(examples.take(rows).inputs()).to(place.device)
+        part = examples.take(slice(first, first + BATCH))
+        S = part.tokens_NS.shape[1] if routed else int(part.length_N.max())  # what is padding for all is not computed
+        rows = slice(first, first + BATCH), slice(1, S)
+        tokens_BS = torch.from_numpy(part.tokens_NS[:, :S].astype(np.int64)).to(place.device)
+        inputs_BS = torch.from_numpy(part.inputs(S)).to(place.device)
         out = model(inputs_BS)
         logits_BVS = out.logits.float().transpose(1, 2)
-        nll_NS[rows, 1:] = F.cross_entropy(logits_BVS, tokens_BS[:, 1:], reduction="none").cpu().numpy()
-        right_NS[rows, 1:] = (logits_BVS.argmax(1) == tokens_BS[:, 1:]).cpu().numpy()
+        nll_NS[rows] = F.cross_entropy(logits_BVS, tokens_BS[:, 1:], reduction="none").cpu().numpy()
+        right_NS[rows] = (logits_BVS.argmax(1) == tokens_BS[:, 1:]).cpu().numpy()
         if routed:
             experts.append(first_expert(out.routings, inputs_BS.shape[:2]))
     return Scores(nll_NS, right_NS, expert_NSL=np.concatenate(experts) if routed else None)
