@@ -272,5 +272,6 @@ def side_by_side(stack: list[Trial], results: Path, place: Placement, sweep: str
 
 def about(trial: Trial, results: Path, sweep: str, early_stop: str = "") -> dict[str, Any]:
     """What a record says of its execution: for which sweep, which attempt it is, by which rule it may be ended."""
-    attempt = 1 + len(list((results / "failures").glob(f"{trial.id}-*.parquet")))
-    return {"sweep": sweep, "attempt": attempt, "early_stop": early_stop}
+    failures = (results / "failures").glob(f"{trial.id}-*.parquet")
+    last = max((int(path.stem.rpartition("-")[2]) for path in failures), default=0)  # of another machine's some may be missing
+    return {"sweep": sweep, "attempt": last + 1, "early_stop": early_stop}

@@ -3,12 +3,13 @@
 import errno
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from parrots.execution import endeavour
+from parrots.execution import about, endeavour
 from parrots.failures import BUDGET, Further, Halved, classify, failure, of_group
 from parrots.frozen import canonical_json
 from parrots.meeting import Met
@@ -78,6 +79,14 @@ def test_out_of_memory_that_halved_no_micro_batch_is_an_attempt(tmp_path, monkey
     lost = endeavour(Cell(trial=make()), tmp_path, Placement(tmp_path, world=2), "")
     assert lost.status == lost.failure == "oom"
     assert len(met) == 1 + BUDGET["oom"]
+
+
+@pytest.mark.parametrize("there", [[], [1], [1, 2, 10], [3]])
+def test_no_attempt_writes_over_the_record_of_another(there, tmp_path):
+    trial = make()
+    for attempt in there:
+        replace(failure(trial, ValueError("it broke"), Placement(tmp_path)), attempt=attempt).write(tmp_path)
+    assert about(trial, tmp_path, "")["attempt"] == max(there, default=0) + 1
 
 
 def test_a_halved_micro_batch_is_out_of_memory_in_its_record(tmp_path):
