@@ -3,7 +3,7 @@
 Claim      Experts do not help: active parameters foretell accuracy better than total ones, and an inactive parameter is worth
            at most 0.2 active ones.
 Command    parrots run figure4b [--scale laptop|h200|paper|smoke]
-Cost       laptop: 13 models x 3 seeds x 2 learning rates on graphs of 5 vertices, planned at 28 minutes on two cores. paper:
+Cost       laptop: 13 models x 3 seeds x 2 learning rates on graphs of 5 vertices, planned at 17 minutes on two cores. paper:
            50 vertices, 1e6 training graphs, four learning rates, four lengths of training. h200: 200,000 graphs, each met
            once, assumed to take under 20 minutes on one.
 Expected   The paper: an MoE is as good as the dense model of its width, whatever its experts. docs/LOG.md has our runs.

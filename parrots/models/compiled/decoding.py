@@ -228,9 +228,9 @@ def experts(
     weights_, u_ = in_ + BYTES * 3 * D, in_ + BYTES * (3 * D + 1)
     sums, weights = vector(sums_, blocks * W * D), vector(weights_, W)
     token, place, first = by_expert(expert_, N, K, E)
-    row_W, line_W = np.empty(W, np.int64), turned_ + np.arange(W) * 4 * D
+    row_W, line_W = np.empty(W, np.int64), np.arange(W) * 4 * D
     for b in range(blocks):
-        to_rows(h_ + BYTES * b * D, rows_ + BYTES * b * D + np.arange(W) * 4 * D, D)
+        to_rows(h_ + BYTES * b * D, rows_ + BYTES * b * D, line_W, D)
     sums[:] = 0
     for e in range(E):
         for start in range(first[e], first[e + 1], W):
@@ -238,16 +238,16 @@ def experts(
             for lane in range(W):
                 row = start + min(lane, held - 1)
                 weights[lane] = weight[place[row]]
-                row_W[lane] = rows_ + 4 * D * token[row]
-            to_lanes(row_W, in_, D)
+                row_W[lane] = 4 * D * token[row]
+            to_lanes(rows_, row_W, in_, D)
             products(in_, BYTES, up_ + 4 * e * D * U, 4 * U, 4, u_, BYTES, D, U, False)
             activate(u_, F, gated, load(weights_))
             products(u_, BYTES, down_ + 4 * e * D * F, 4 * D, 4, out_, BYTES, F, D, False)
-            to_rows(out_, line_W, D)
+            to_rows(out_, turned_, line_W, D)
             for lane in range(held):
                 add_row(turned_ + 4 * D * lane, sums_ + 4 * D * token[start + lane], D)
     for b in range(blocks):
-        to_lanes(sums_ + BYTES * b * D + np.arange(W) * 4 * D, in_, D)
+        to_lanes(sums_ + BYTES * b * D, line_W, in_, D)
         for i in range(b * D, (b + 1) * D):
             put(x_ + BYTES * i, load(in_ + BYTES * (i - b * D)), True)
 
@@ -258,8 +258,8 @@ def embed(tokens_: int, embedding_: int, x_: int, N: int, D: int) -> None:
     tokens, row_W = indices(tokens_, N), np.empty(W, np.int64)
     for b in range((N + W - 1) // W):
         for lane in range(W):
-            row_W[lane] = embedding_ + 4 * D * tokens[min(b * W + lane, N - 1)]
-        to_lanes(row_W, x_ + BYTES * b * D, D)
+            row_W[lane] = 4 * D * tokens[min(b * W + lane, N - 1)]
+        to_lanes(embedding_, row_W, x_ + BYTES * b * D, D)
 
 
 @kernel

@@ -89,7 +89,7 @@ def lay(b_: int, b_row: int, b_col: int, strip_: int, deep: int, wide: int) -> N
         for k in range(deep):
             store(strip_ + BYTES * k, load(b_ + k * b_row))
     else:
-        to_lanes(b_ + np.arange(W) * b_col, strip_, deep)
+        to_lanes(b_, np.arange(W) * b_col, strip_, deep)
 
 
 @kernel
@@ -114,22 +114,22 @@ def times(a_: int, a_row: int, a_col: int, b_: int, b_row: int, b_col: int, c_: 
 
 
 @kernel
-def to_lanes(row_W: np.ndarray, y_: int, D: int) -> None:
-    """D vectors at y from W rows at their addresses."""
+def to_lanes(x_: int, row_W: np.ndarray, y_: int, D: int) -> None:
+    """D vectors at y from W rows, each so many bytes beyond x."""
     y = matrix(y_, D, W)
     for i in range(0, D - D % W, W):
-        turn(row_W.ctypes.data, 4 * i, LINES.ctypes.data, y_ + BYTES * i)
+        turn(row_W.ctypes.data, x_ + 4 * i, LINES.ctypes.data, y_ + BYTES * i)
     for i in range(D - D % W, D):
         for lane in range(W):
-            y[i, lane] = vector(row_W[lane], D)[i]
+            y[i, lane] = vector(x_ + row_W[lane], D)[i]
 
 
 @kernel
-def to_rows(x_: int, row_W: np.ndarray, D: int) -> None:
+def to_rows(x_: int, y_: int, row_W: np.ndarray, D: int) -> None:
     """The way back."""
     x = matrix(x_, D, W)
     for i in range(0, D - D % W, W):
-        turn(LINES.ctypes.data, x_ + BYTES * i, row_W.ctypes.data, 4 * i)
+        turn(LINES.ctypes.data, x_ + BYTES * i, row_W.ctypes.data, y_ + 4 * i)
     for i in range(D - D % W, D):
         for lane in range(W):
-            vector(row_W[lane], D)[i] = x[i, lane]
+            vector(y_ + row_W[lane], D)[i] = x[i, lane]
