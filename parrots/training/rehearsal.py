@@ -27,7 +27,7 @@ def drawn(trial: Trial, n: int, length: int) -> Examples:
     """As many random examples of this length, with as many counted tokens as the task's have at most."""
     task, draw = trial.task, np.random.default_rng(0)
     tokens = draw.integers(task.vocab_size, size=(n, length), dtype=np.uint16)
-    examples = of_one_length(tokens, answer=length - task.n_counted)
+    examples = of_one_length(tokens, answer=max(1, length - task.n_counted))
     if not task.input_dim:
         return examples
     return examples._replace(vectors_NSI=draw.standard_normal((n, length - 1, task.input_dim), np.float32))
