@@ -166,7 +166,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
         raise ValueError(f"no MLflow store in {results}; `parrots run SWEEP` makes one")
     there = urlsplit(uri)
     served = there.scheme in ("http", "https")
-    base = f"{there.scheme}://{there.netloc.rpartition('@')[2]}" if served else f"http://{LOOPBACK}:{port}"
+    address = f"{there.scheme}://{there.netloc.rpartition('@')[2]}{there.path.rstrip('/')}"
+    base = address if served else f"http://{LOOPBACK}:{port}"
     if not served:
         free(port)
         unlocked(database)

@@ -19,6 +19,7 @@ from parrots.placement import Placement
 from parrots.provenance import hardware
 from parrots.record import Record
 from parrots.spec import Cell
+from parrots.store import Store
 from sweeps import stopping
 from sweeps.how import How
 from sweeps.watch import Watch
@@ -86,12 +87,12 @@ class Watching(tune.Callback):
         """A cell that ends without having said so was ended by the rule."""
         at, given, watch = trial.last_result or {}, self.given, self.watch
         if given.early_stop and "percent" in at and "status" not in at and not stopping.path_of(given.results).exists():
-            cell = self._fetched(trial)
+            cell, store = self._fetched(trial)
             reason = f"ended early by {given.early_stop} at step {at['step']} of {at['steps']}, loss {at['loss']:.4g}"
             here = hardware(device())
             record = Record(cell.trial, "stopped", [], datetime.now(UTC), 0.0, here, reason, steps=at["step"])
             told = about(cell.trial, given.results, given.sweep, given.early_stop)
-            write_failure(replace(record, **told), given.results, self.store)
+            write_failure(replace(record, **told), given.results, store)
             watch.ended(cell.trial.id, "ended early")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -102,18 +103,23 @@ class Watching(tune.Callback):
         self.watch.ended(trial.config["trial_id"], record.status, failure=record.failure)
 
     def _lost(self, trial: Any) -> Record:
-        given, cell = self.given, self._fetched(trial)
+        given, (cell, store) = self.given, self._fetched(trial)
         told = Path(trial.error_file).read_text().strip() if trial.error_file else "and said nothing"
         error = RuntimeError(f"its process ended, {told.splitlines()[-1]}")
         kind = classify(RuntimeError(told)) if RAISED in told.rpartition("Failure #")[2] else "infrastructure"
         record = failure(cell.trial, error, Placement(given.results, world=given.workers, device=device()), kind)
         told_of = about(cell.trial, given.results, given.sweep, given.early_stop)
-        write_failure(replace(record, **told_of), given.results, self.store)
+        write_failure(replace(record, **told_of), given.results, store)
         return record
 
-    def _fetched(self, trial: Any) -> Cell:
-        """Its cell, with what another machine left of it here; from a store that is away it comes at the end of the lane."""
+    def _fetched(self, trial: Any) -> tuple[Cell, Store | None]:
+        """Its cell, with what another machine left of it here, and the store; no store where that is away.
+
+        What it has comes at the end of the lane then, and until that a number for an attempt may be taken there.
+        """
         cell = self.given.cell(trial.config["trial_id"])
-        with suppress(OSError):
+        try:
             catch_up([cell], self.given.results, self.store)
-        return cell
+        except OSError:
+            return cell, None
+        return cell, self.store

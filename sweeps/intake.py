@@ -107,8 +107,9 @@ def _check_text(about: dict[str, Any]) -> None:
             lines = "\n\t" if name == "reason" else ""
             strange = next((c for c in text if not c.isprintable() and c not in lines), None)
             _require(strange is None, f"{name}: the character {strange!r}, which a terminal may obey")
-            _require(text[:1] not in FORMULA, f"{name}: begins with {text[:1]!r}, which a spreadsheet may obey")
-    _require(bool(re.fullmatch(r"([\w-][\w.-]*)?", about["sweep"], re.ASCII)), f"sweep={about['sweep']!r} is no name")
+            begins = text.lstrip()[:1]
+            _require(begins not in FORMULA, f"{name}: begins with {begins!r}, which a spreadsheet may obey")
+    _require(bool(re.fullmatch(r"(\w[\w.-]*)?", about["sweep"], re.ASCII)), f"sweep={about['sweep']!r} is no name")
     _require(bool(re.fullmatch("([0-9a-f]{64})?", about["weights_sha256"])), "weights_sha256: not a SHA-256")
     _require(bool(re.fullmatch(r"[0-9a-f]{0,64}\+?", about["commit"])), f"commit={about['commit'][:50]!r} is none")
 

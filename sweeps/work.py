@@ -143,7 +143,8 @@ def grouped(config: dict[str, Any], given: Given) -> None:
     if given.place().stop():
         tune.report({"status": "stopped"})
         return
-    left = Further(cell.trial.training.batch_size // given.workers)
+    size = given.sizes[cell.trial.id]
+    left = Further(cell.trial.training.batch_size // (size if isinstance(size, int) else min(size)))
     while True:
         told = about(cell.trial, results, given.sweep, given.early_stop)
         try:

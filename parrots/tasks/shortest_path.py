@@ -114,7 +114,7 @@ class ShortestPath(Task):
     def padded_len(self, batch: int) -> int:
         n, p = self.n_vertices, self.edge_probability
         edges = self._edges(0) if self.graph != "erdos_renyi" else most_successes(batch, n * (n - 1), p)
-        far = min(n - 1, math.log(n) / math.log(1 + p * (n - 1)))  # edges of a path, as in a tree of that degree
+        far = min(n - 1, math.log(n) / math.log1p(p * (n - 1)))  # edges of a path, as in a tree of that degree
         return min(self.seq_len, round(5 + 3 * edges + far + 1))
 
     @property

@@ -65,7 +65,8 @@ def of_one_length(tokens_NS: np.ndarray, answer: int) -> Examples:
 
 def most_successes(draws: int, trials: int, p: float) -> float:
     """The median of the largest of so many draws from a binomial distribution, by its normal limit."""
-    return NormalDist(trials * p, math.sqrt(trials * p * (1 - p))).inv_cdf(0.5 ** (1 / draws))
+    below = 0.5 ** (1 / draws)
+    return NormalDist(trials * p, math.sqrt(trials * p * (1 - p))).inv_cdf(below) if below < 1 else trials
 
 
 class Scores(NamedTuple):
@@ -111,7 +112,10 @@ class Task(Frozen):
         raise NotImplementedError
 
     def padded_len(self, batch: int) -> int:
-        """Tokens of the longest of `batch` examples, to which a step pads the others: the median of steps."""
+        """Tokens of the longest of `batch` examples, to which a step pads the others: the median of steps.
+
+        Of a step that is cut into micro-batches, or shared by workers, it is more than each of them pads to.
+        """
         return self.seq_len
 
     @property

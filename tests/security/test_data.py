@@ -159,11 +159,13 @@ def test_a_text_where_another_belongs_is_refused(field, text):
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("field", ["hardware", "reason"])
-def test_a_text_that_a_spreadsheet_would_compute_is_refused(field):
+@pytest.mark.parametrize(
+    ("field", "before"), [("hardware", ""), ("hardware", " "), ("reason", ""), ("reason", "\t"), ("reason", "\n")]
+)
+def test_a_text_that_a_spreadsheet_would_compute_is_refused(field, before):
     """These reach a report's tables."""
     with pytest.raises(RefusedError, match=f"{field}: begins with '=', which a spreadsheet may obey"):
-        looked_at(rewritten({field: '=HYPERLINK("http://elsewhere", "see")'}))
+        looked_at(rewritten({field: f'{before}=HYPERLINK("http://elsewhere", "see")'}))
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -1,5 +1,6 @@
 import time
 from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,16 +94,30 @@ def leaving(tmp_path, monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("answers", [0, 1, 2, 3, 4])
-def test_a_driver_waits_for_no_store_and_for_none_that_leaves_meanwhile(tmp_path, leaving, answers):
+def lose_a_process(results: Path, store: Store) -> Watch:
+    """What a driver does where a cell's process died."""
     from sweeps.events import Watching
 
-    cell, store = Cell(trial=make()), leaving(answers)
+    cell = Cell(trial=make())
     watch = Watch([cell], SimpleNamespace(work=lambda cell: 1.0, slots=1), Console(), on_end=lambda trial_id: None)
-    given = SimpleNamespace(cell=lambda trial_id: cell, results=tmp_path, store=store, sweep="", early_stop="", workers=1)
+    given = SimpleNamespace(cell=lambda trial_id: cell, results=results, store=store, sweep="", early_stop="", workers=1)
     Watching(watch, given).on_trial_recover(0, [], SimpleNamespace(config={"trial_id": cell.trial.id}, error_file=""))
+    return watch
+
+
+@pytest.mark.parametrize("answers", [0, 1, 2, 3, 4])
+def test_a_driver_waits_for_no_store_and_for_none_that_leaves_meanwhile(tmp_path, leaving, answers):
+    watch = lose_a_process(tmp_path, leaving(answers))
     assert watch.lost == {"infrastructure": 1}
     assert len(list((tmp_path / "failures").iterdir())) == 1
+
+
+def test_an_attempt_whose_number_a_store_could_not_say_is_not_sent_over_another(tmp_path, leaving, monkeypatch):
+    store, sent = leaving(0), []
+    monkeypatch.setattr(Store, "put", lambda self, path, content=None: sent.append(path.name))
+    lose_a_process(tmp_path, store)
+    assert len(list((tmp_path / "failures").iterdir())) == 1
+    assert sent == []
 
 
 def test_a_manifest_that_a_store_does_not_take_is_said_to_be_here_alone(tmp_path, leaving, capsys):

@@ -58,6 +58,13 @@ def test_a_step_pads_to_what_its_task_expects(declared, batch):
     assert task.padded_len(10**9) <= task.seq_len
 
 
+@pytest.mark.parametrize("change", [{}, {"p": 1e-17}, {"p": 0.999}, {"n_vertices": 4}])
+@pytest.mark.parametrize("batch", [1, 10**17, 10**400])
+def test_a_step_has_a_length_whatever_is_declared(change, batch):
+    task = task_from({"kind": "shortest_path", "n_vertices": 8, "p": 0.3, "n_train": 1} | change)
+    assert 6 < task.padded_len(batch) <= task.seq_len
+
+
 @pytest.mark.parametrize("declared", [one for one in SMALL if task_from(one).validated], ids=lambda one: one["kind"])
 def test_what_validates_is_drawn_apart_from_what_is_trained_on_and_from_the_test(declared):
     """As many examples as the test has; hardly one of them stands in another split, chance aside where graphs are few."""
