@@ -28,6 +28,10 @@ class Ledger:
             return "done"
         return "failed" if cell.trial.id in self.failures else "missing"
 
+    def only_asked(self, cell: Cell) -> bool:
+        """Whether its trial is done and has its weights here, so that nothing is trained for what that is asked besides."""
+        return cell.trial.id in self.done and (self.results / "weights" / f"{cell.trial.id}.safetensors").exists()
+
     def attempts(self, trial_id: str) -> int:
         """How often it has failed."""
         return len(self.failures.get(trial_id, ()))

@@ -79,12 +79,15 @@ def plan(
 ) -> Plan:
     """Each cell's expected time and state; the scale tells which cells are worker groups.
 
+    A cell whose model is there, and is to be asked something else, takes no more than its start.
+
     device: whose memory says what goes at once, and so whether micro-batches are counted first; by default this machine's.
     """
     device = device or here()
     expected = {}
     for cell in cells:
-        alone = timer(cell.trial)
+        trained = books.state(cell) != "done" and books.only_asked(cell)
+        alone = 0.0 if trained else timer(cell.trial)
         alone = math.nan if alone is None else CELL_START_S + alone * (1 + room.counting(cell, device))
         expected[cell.trial.id] = GROUP_START_S * (lane_of(cell, scale) == "group") + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)

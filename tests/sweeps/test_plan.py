@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parrots.spec import Cell
+from parrots.spec import Cell, Evaluation
 from sweeps import calibration, devices, ledger, room
 from sweeps.cli import main
 from sweeps.how import hours_for
@@ -66,6 +66,19 @@ def test_what_is_done_is_neither_planned_nor_missing_whatever_sweep_asked_for_it
     assert books.missing(cells) == list(cells[1:])
     assert books.attempts(cells[1].trial.id) == 1
     assert plan(cells, books, 2, timer).wall_s() < plan(cells, ledger.read(tmp_path / "empty"), 2, timer).wall_s()
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_model_that_is_there_is_not_planned_to_be_trained_again_for_what_it_is_asked_besides(cells, tmp_path, timer, weights):
+    trial = cells[0].trial
+    cell = Cell(trial=trial, evaluations=(Evaluation(name="again", task=trial.task),))
+    record(trial).write(tmp_path)
+    if weights:
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / f"{trial.id}.safetensors").touch()
+    books = ledger.read(tmp_path)
+    assert books.state(cell) != "done"
+    assert (plan([cell], books, 1, timer).work(cell) == CELL_START_S) == weights
 
 
 def test_attempts_are_in_order_beyond_nine(cells, tmp_path):
