@@ -114,16 +114,20 @@ class Trial(Frozen):
         return count_active(self.model, self.task.vocab_size, self.task.input_dim)
 
     @property
+    def padded_len(self) -> int:
+        """Tokens to which a step pads its examples, as expected; a model reads all but the last."""
+        return self.task.padded_len(self.training.batch_size)
+
+    @property
     def tokens(self) -> int:
         """D: tokens read in training, padding included: of examples that differ in length as many as are expected."""
-        training = self.training
-        return training.steps * training.batch_size * (self.task.padded_len(training.batch_size) - 1)
+        return self.training.steps * self.training.batch_size * (self.padded_len - 1)
 
     @property
     def flops(self) -> int:
         """C: training FLOPs, forward and backward."""
-        task, read = self.task, self.task.padded_len(self.training.batch_size) - 1
-        return 3 * self.tokens * flops_per_token(self.model, task.vocab_size, read, task.input_dim)
+        task = self.task
+        return 3 * self.tokens * flops_per_token(self.model, task.vocab_size, self.padded_len - 1, task.input_dim)
 
 
 class Evaluation(Frozen):

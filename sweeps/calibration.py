@@ -62,7 +62,7 @@ def quantities(trial: Trial) -> dict[str, float]:
         "steps": steps,
         "launches": steps * model.n_layers,
         "rows": rows,
-        "attended": rows * trial.task.padded_len(trial.training.batch_size),
+        "attended": rows * trial.padded_len,
         "elements": rows * (model.d_model + model.top_k * model.ffn.d_ff),
         "weights": steps * trial.total.all,
         "flops": trial.flops,
@@ -76,8 +76,8 @@ def shape(trial: Trial) -> str:
     """Sixteen digits that name all that a step's time depends on."""
     model = trial.model.model_dump(exclude=set(NOT_TIMED))
     task, training = trial.task, trial.training
-    batch = training.batch_size
-    said = [task.vocab_size, task.padded_len(batch), task.input_dim, task.n_counted, batch, training.group_size]
+    batch = training.batch_size, training.group_size
+    said = [task.vocab_size, trial.padded_len, task.input_dim, task.n_counted, *batch]
     return hashlib.sha256(canonical_json([model, *said, training.precision]).encode()).hexdigest()[:16]
 
 

@@ -29,8 +29,9 @@ class Ledger:
         return "failed" if cell.trial.id in self.failures else "missing"
 
     def only_asked(self, cell: Cell) -> bool:
-        """Whether its trial is done and has its weights here, so that nothing is trained for what that is asked besides."""
-        return cell.trial.id in self.done and (self.results / "weights" / f"{cell.trial.id}.safetensors").exists()
+        """Whether it lacks no more than what its trial is asked besides, of weights that are here."""
+        trial_id = cell.trial.id
+        return self.state(cell) != "done" and trial_id in self.done and weights_of(trial_id, self.results).exists()
 
     def attempts(self, trial_id: str) -> int:
         """How often it has failed."""
@@ -44,6 +45,11 @@ def read(results: Path) -> Ledger:
     for path in sorted((results / "failures").glob("*.parquet"), key=lambda path: (len(path.name), path.name)):
         failures.setdefault(path.stem.partition("-")[0], []).append(path)
     return Ledger(results, done, failures)
+
+
+def weights_of(trial_id: str, results: Path) -> Path:
+    """Where the weights of a trial are, if they are kept; as parrots.training.weights has it, which imports torch."""
+    return results / "weights" / f"{trial_id}.safetensors"
 
 
 def failures_of(trial_id: str, results: Path) -> list[Path]:

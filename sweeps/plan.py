@@ -86,8 +86,7 @@ def plan(
     device = device or here()
     expected = {}
     for cell in cells:
-        trained = books.state(cell) != "done" and books.only_asked(cell)
-        alone = 0.0 if trained else timer(cell.trial)
+        alone = 0.0 if books.only_asked(cell) else timer(cell.trial)
         alone = math.nan if alone is None else CELL_START_S + alone * (1 + room.counting(cell, device))
         expected[cell.trial.id] = GROUP_START_S * (lane_of(cell, scale) == "group") + alone / cell.workers
     return Plan(tuple(cells), expected, {cell.trial.id: books.state(cell) for cell in cells}, slots, search_s)

@@ -209,7 +209,7 @@ class Store:
         """The id of MLflow's model that stands for the trial's weights, which stay where they are; None if none were kept."""
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-        path = self.results / "weights" / f"{about['trial_id']}.safetensors"
+        path = ledger.weights_of(about["trial_id"], self.results)
         if not path.exists() and not about["weights_sha256"]:  # with a store they may be on another machine
             return None
         found = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")

@@ -76,8 +76,7 @@ def step_seconds(trial: Trial, place: Placement, at_least_s: float = 1.0) -> flo
 
     def stretch(steps: int) -> float:
         some = trial.training.model_copy(update={"steps": steps})
-        batch = trial.training.batch_size
-        examples = drawn(trial, min(steps, EPOCH) * batch, trial.task.padded_len(batch))
+        examples = drawn(trial, min(steps, EPOCH) * trial.training.batch_size, trial.padded_len)
         model = initial(trial, place)
         prepare(model, place)
         began = clock()

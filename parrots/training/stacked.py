@@ -71,9 +71,7 @@ def worthwhile(trial: Trial, place: Placement) -> int:
     """
     if place.device != "cpu":
         return 1
-    batch = trial.training.batch_size
-    tokens = batch * (trial.task.padded_len(batch) - 1)
-    number = min(MOST, SMALL // (tokens * trial.model.d_model))
+    number = min(MOST, SMALL // (trial.tokens // trial.training.steps * trial.model.d_model))
     return number if number >= FEWEST else 1
 
 
