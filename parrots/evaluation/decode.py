@@ -5,9 +5,10 @@ from torch import Tensor
 
 from parrots.models import fused, lanes
 from parrots.models.cache import KVCache
+from parrots.models.config import count_active
 from parrots.models.transformer import Transformer
 
-SHARED = 0.75  # distinct beginnings to a prompt, from which on each prompt is read by itself
+SAVED = 10_000_000  # products of two numbers, from which on it is worth finding out which prompts begin alike
 
 
 @torch.no_grad()
@@ -95,11 +96,12 @@ def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> lanes.
     """What many prompts begin with, read once for all that do: all but one token of each at most."""
     batch, S = prompts_BS.shape
     vocab = model.head.weight.shape[0]
+    weights = count_active(model.config, vocab).N
     of_B = prompts_BS.new_zeros(batch)  # the sequence that each prompt goes on from
     state = lanes.Lanes(model, 1, 1, batch)
     for s in range(S - 1):
         following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
-        if len(following) > SHARED * batch:
+        if (batch - len(following)) * weights < SAVED:
             break
         state.spread(following // vocab, s + 1)
         state.read(following % vocab, wanted=False)
