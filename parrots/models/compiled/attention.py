@@ -1,196 +1,187 @@
 """Causal attention of short sequences, W heads of sequences at once, one to a lane of a vector."""
 
-# B batch, S sequence, H heads, G key-value heads, C head width, W lanes
-
-from typing import Any
+# B batch, S sequence, H heads, G key-value heads, C head width, W lanes. Strides are in bytes.
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from parrots.models.compiled.vectors import ONE, ZERO, W, exp, kernel, matrix
+from parrots.models.compiled.products import to_lanes, to_rows, write_row
+from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, store, value, where_greater
+from parrots.models.compiled.vectors import ZERO, W, kernel
 
 
-@intrinsic
-def sum_of_products(typing: Any, out: Any, a: Any, a_step: Any, b: Any, b_step: Any, n: Any) -> Any:
-    """W sums at once, one a lane: out = a[0] * b[0] + a[a_step] * b[b_step] + ... of n products, at addresses.
+@kernel
+def rotate(z_: int, cos_: int, sin_: int, n: int, back: bool) -> None:
+    """Turn n pairs of vectors, the first of all pairs before the second of all, or turn them back."""
+    for i in range(n):
+        a, b, c, s = load(z_ + BYTES * i), load(z_ + BYTES * (n + i)), fill_from(cos_ + 4 * i), fill_from(sin_ + 4 * i)
+        s = value(0) - s if back else s
+        store(z_ + BYTES * i, a * c - b * s)
+        store(z_ + BYTES * (n + i), b * c + a * s)
 
-    Written in vectors, since a compiler that cannot know that out is neither a nor b would not make them.
+
+@kernel
+def scores(q_: int, q_gap: int, k_: int, k_gap: int, step: int, p_: int, n: int, C: int) -> None:
+    """p: what a query says to each of n keys, four at a time, so that there is room behind them.
+
+    Halves of a query and of each key stand so much farther apart than they are wide.
     """
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        lanes = ir.VectorType(ir.FloatType(), W)
-        out, a, a_step, b, b_step, n = args
-
-        def load(address: Any, step: Any, i: Any) -> Any:
-            at = builder.add(address, builder.mul(i, builder.mul(step, ir.Constant(step.type, 4))))
-            return builder.load(builder.inttoptr(at, lanes.as_pointer()), align=4)
-
-        sums = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0.0] * W))
-        with cgutils.for_range(builder, n) as loop:
-            product = builder.fmul(load(a, a_step, loop.index), load(b, b_step, loop.index), flags=("contract",))
-            builder.store(builder.fadd(builder.load(sums), product, flags=("contract",)), sums)
-        builder.store(builder.load(sums), builder.inttoptr(out, lanes.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    i = types.int64
-    return types.void(i, i, i, i, i, i), build
-
-
-@kernel
-def load_lanes(
-    qkv: np.ndarray, cos: np.ndarray, sin: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray,
-    first: int, S: int, H: int, G: int,
-) -> None:  # fmt: skip
-    """Queries (scaled), keys and values of W heads of sequences, rotated, one to a lane."""
-    C = q.shape[1]
-    half, heads = C // 2, H + G
-    scale = ONE / np.sqrt(np.float32(C))
-    most = qkv.shape[0] // S * H - 1
-    for s in range(S):  # outside, so that what is written at a time stays near
-        for lane in range(W):
-            b, h = divmod(min(first + lane, most), H)
-            kv = h // (H // G)
-            row = qkv[b * S + s]
-            for i in range(half):
-                co, si = cos[s, i], sin[s, i]
-                x, y = row[h * half + i], row[(heads + h) * half + i]
-                q[s, i, lane] = (x * co - y * si) * scale
-                q[s, half + i, lane] = (y * co + x * si) * scale
-                x, y = row[(H + kv) * half + i], row[(heads + H + kv) * half + i]
-                k[s, i, lane] = x * co - y * si
-                k[s, half + i, lane] = y * co + x * si
-            for i in range(C):
-                v[s, i, lane] = row[2 * heads * half + kv * C + i]
+    half = C // 2
+    for j in range(0, n, 4):
+        s0, s1, s2, s3 = value(0), value(0), value(0), value(0)
+        from_, at = q_, k_ + step * j
+        for i in range(C):
+            if i == half:
+                from_ += q_gap
+                at += k_gap
+            q = load(from_)
+            s0 += q * load(at)
+            s1 += q * load(at + step)
+            s2 += q * load(at + 2 * step)
+            s3 += q * load(at + 3 * step)
+            from_ += BYTES
+            at += BYTES
+        store(p_ + BYTES * j, s0)
+        store(p_ + BYTES * (j + 1), s1)
+        store(p_ + BYTES * (j + 2), s2)
+        store(p_ + BYTES * (j + 3), s3)
 
 
 @kernel
-def lanes(n: int) -> tuple[np.ndarray, int]:
-    """Room for n times W numbers, and its address."""
-    room = np.empty((n, W), np.float32)
-    return room, room.ctypes.data
+def softmax(p_: int, n: int, scale: float) -> None:
+    """Of n vectors times a scale, in place."""
+    most, scaled = load(p_), fill(scale)
+    for j in range(1, n):
+        p = load(p_ + BYTES * j)
+        most = where_greater(p, most, p, most)
+    total = value(0)
+    for j in range(n):
+        p = exp((load(p_ + BYTES * j) - most) * scaled)
+        store(p_ + BYTES * j, p)
+        total += p
+    total = value(1) / total
+    for j in range(n):
+        store(p_ + BYTES * j, load(p_ + BYTES * j) * total)
 
 
 @kernel
-def weigh(q_: int, k_: int, p: np.ndarray, p_: int, i: int, C: int, at: int) -> None:
-    """The softmax over the positions up to i of what the query that stands at `at` says of their keys."""
-    for j in range(i + 1):
-        sum_of_products(p_ + 4 * W * j, q_ + 4 * W * C * at, W, k_ + 4 * W * C * j, W, C)
-    each = p[: i + 1].reshape(-1)
+def weighted(p_: int, p_step: int, x_: int, x_step: int, y_: int, n: int, C: int) -> None:
+    """y: the sum of n rows of C vectors, each times its weight."""
+    c = 0
+    while c + 4 <= C:
+        y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
+        weight, at, to = p_, x_ + BYTES * c, y_ + BYTES * c
+        for _ in range(n):
+            p = load(weight)
+            y0 += p * load(at)
+            y1 += p * load(at + BYTES)
+            y2 += p * load(at + 2 * BYTES)
+            y3 += p * load(at + 3 * BYTES)
+            weight += p_step
+            at += x_step
+        store(to, y0)
+        store(to + BYTES, y1)
+        store(to + 2 * BYTES, y2)
+        store(to + 3 * BYTES, y3)
+        c += 4
+    while c < C:
+        y0 = value(0)
+        for j in range(n):
+            y0 += load(p_ + p_step * j) * load(x_ + x_step * j + BYTES * c)
+        store(y_ + BYTES * c, y0)
+        c += 1
+
+
+@kernel
+def places(first: int, B: int, S: int, H: int, G: int, C: int) -> np.ndarray:
+    """(4, W) where the queries, keys, values and outputs of W heads of sequences begin, in bytes; the last ones again."""
+    at = np.empty((4, W), np.int64)
     for lane in range(W):
-        most = p[0, lane]
-        for j in range(1, i + 1):
-            most = max(most, p[j, lane])
-        for j in range(i + 1):
-            p[j, lane] -= most
-    for n in range(len(each)):
-        each[n] = exp(each[n])
-    for lane in range(W):
-        total = ZERO
-        for j in range(i + 1):
-            total += p[j, lane]
-        total = ONE / total
-        for j in range(i + 1):
-            p[j, lane] *= total
+        b, h = divmod(min(first + lane, B * H - 1), H)
+        kv, row = h // (H // G), b * S * (H + 2 * G) * C
+        at[0, lane], at[1, lane] = 4 * (row + h * (C // 2)), 4 * (row + (H + kv) * (C // 2))
+        at[2, lane], at[3, lane] = 4 * (row + (H + G + kv) * C), 4 * (b * S * H * C + h * C)
+    return at
+
+
+@kernel
+def load_lanes(qkv_: int, at: np.ndarray, cos_: int, sin_: int, q_: int, k_: int, v_: int, S: int, H: int, G: int, C: int) -> None:
+    """(S, C) vectors of queries and keys, rotated, and of values."""
+    half = C // 2
+    turns = 4 * (H + G) * half  # from a first half to its second, and from one position's angles to the next one's
+    for s in range(S):
+        row_, to = qkv_ + 4 * (H + 2 * G) * C * s, BYTES * C * s
+        to_lanes(row_, at[0], q_ + to, half)
+        to_lanes(row_ + turns, at[0], q_ + to + BYTES * half, half)
+        to_lanes(row_, at[1], k_ + to, half)
+        to_lanes(row_ + turns, at[1], k_ + to + BYTES * half, half)
+        to_lanes(row_, at[2], v_ + to, C)
+        rotate(q_ + to, cos_ + turns * s, sin_ + turns * s, half, False)
+        rotate(k_ + to, cos_ + turns * s, sin_ + turns * s, half, False)
 
 
 @kernel
 def attention(qkv_: int, cos_: int, sin_: int, y_: int, B: int, S: int, H: int, G: int, C: int) -> None:
     """Causal attention of rotated queries and keys, from a product's rows as parrots.models.transformer lays them out."""
-    heads, half, line = H + G, C // 2, 4 * W
-    qkv, y = matrix(qkv_, B * S, heads * C + G * C), matrix(y_, B * S, H * C)
-    cos, sin = matrix(cos_, S, heads * half), matrix(sin_, S, heads * half)
-    q, q_ = lanes(S * C)
-    k, k_ = lanes(S * C)
-    v, v_ = lanes(S * C)
-    p, p_ = lanes(S)
-    o, o_ = lanes(C)
-    shape = (S, C, W)
+    M, line = (S + 3) // 4 * 4, BYTES * C
+    room = np.empty((3 * M * C + M + C + 1) * W, np.float32)
+    q_ = (room.ctypes.data + BYTES - 1) // BYTES * BYTES  # no vector in two lines of a cache
+    k_, v_ = q_ + line * M, q_ + line * 2 * M
+    p_, o_ = q_ + line * 3 * M, q_ + line * 3 * M + BYTES * M
     for first in range(0, B * H, W):
-        load_lanes(qkv, cos, sin, q.reshape(shape), k.reshape(shape), v.reshape(shape), first, S, H, G)
+        at = places(first, B, S, H, G, C)
+        load_lanes(qkv_, at, cos_, sin_, q_, k_, v_, S, H, G, C)
         for i in range(S):
-            weigh(q_, k_, p, p_, i, C, i)
-            for c in range(C):
-                sum_of_products(o_ + line * c, p_, W, v_ + line * c, W * C, i + 1)
-            for lane in range(min(W, B * H - first)):
-                b, h = divmod(first + lane, H)
-                row = y[b * S + i]
-                for c in range(C):
-                    row[h * C + c] = o[c, lane]
+            scores(q_ + line * i, 0, k_, 0, line, p_, i + 1, C)
+            softmax(p_, i + 1, np.float32(1 / np.sqrt(C)))
+            weighted(p_, BYTES, v_, line, o_, i + 1, C)
+            to_rows(o_, y_ + 4 * H * C * i, at[3], C)
+    room[0] = ZERO  # which keeps it until here
 
 
 @kernel
-def store_lanes(
-    g: np.ndarray, cos: np.ndarray, sin: np.ndarray, gq: np.ndarray, gk: np.ndarray, gv: np.ndarray,
-    first: int, n: int, S: int, H: int, G: int,
-) -> None:  # fmt: skip
-    """What `load_lanes` reads, backwards: gradients of n lanes turned back and added where they belong."""
-    C = len(gq) // S
-    half, heads = C // 2, H + G
-    scale = ONE / np.sqrt(np.float32(C))
-    for s in range(S):
-        for lane in range(n):
-            b, h = divmod(first + lane, H)
-            kv = h // (H // G)
-            row = g[b * S + s]
-            for i in range(half):
-                co, si = cos[s, i], sin[s, i]
-                x, y = gq[s * C + i, lane] * scale, gq[s * C + half + i, lane] * scale
-                row[h * half + i] = x * co + y * si
-                row[(heads + h) * half + i] = y * co - x * si
-                x, y = gk[s * C + i, lane], gk[s * C + half + i, lane]
-                row[(H + kv) * half + i] += x * co + y * si
-                row[(heads + H + kv) * half + i] += y * co - x * si
-            for c in range(C):
-                row[2 * heads * half + kv * C + c] += gv[s * C + c, lane]
+def add_rows(x_: int, turned_: int, g_: int, row_W: np.ndarray, first: int, n: int, D: int, each: int) -> None:
+    """Write D vectors to the rows of the first n lanes, of which `each` that follow one another share one: added up."""
+    to_rows(x_, turned_, np.arange(W) * 4 * D, D)
+    for lane in range(n):
+        write_row(turned_ + 4 * D * lane, g_ + row_W[lane], D, (first + lane) % each > 0)
 
 
 @kernel
 def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S: int, H: int, G: int, C: int) -> None:
     """The gradient of those rows; the softmax is made again."""
-    heads, half, line = H + G, C // 2, 4 * W
-    qkv, gy, g = matrix(qkv_, B * S, heads * C + G * C), matrix(gy_, B * S, H * C), matrix(g_, B * S, heads * C + G * C)
-    cos, sin = matrix(cos_, S, heads * half), matrix(sin_, S, heads * half)
-    q, q_ = lanes(S * C)
-    k, k_ = lanes(S * C)
-    v, v_ = lanes(S * C)
-    go, go_ = lanes(S * C)
-    gq, gq_ = lanes(S * C)
-    gk, gk_ = lanes(S * C)
-    gv, gv_ = lanes(S * C)
-    p, p_ = lanes(S * S)
-    gp, gp_ = lanes(S * S)
-    shape = (S, C, W)
-    g[:] = ZERO
-    go[:] = ZERO
+    M, half, line, row, turns = (S + 3) // 4 * 4, C // 2, BYTES * C, 4 * (H + 2 * G) * C, 4 * (H + G) * (C // 2)
+    room = np.empty((4 * M * C + 2 * S * M + 2 * C + 1) * W, np.float32)
+    q_ = (room.ctypes.data + BYTES - 1) // BYTES * BYTES
+    k_, v_, go_ = q_ + line * M, q_ + line * 2 * M, q_ + line * 3 * M
+    p_, gp_ = q_ + line * 4 * M, q_ + line * 4 * M + BYTES * S * M
+    o_ = gp_ + BYTES * S * M
+    turned_, each = o_ + line, H // G
+    scale = fill(np.float32(1 / np.sqrt(C)))
     for first in range(0, B * H, W):
-        load_lanes(qkv, cos, sin, q.reshape(shape), k.reshape(shape), v.reshape(shape), first, S, H, G)
-        n = min(W, B * H - first)
-        for s in range(S):
-            for lane in range(n):
-                b, h = divmod(first + lane, H)
-                row = gy[b * S + s]
-                for c in range(C):
-                    go[s * C + c, lane] = row[h * C + c]
+        n, at = min(W, B * H - first), places(first, B, S, H, G, C)
+        load_lanes(qkv_, at, cos_, sin_, q_, k_, v_, S, H, G, C)
         for i in range(S):
-            own, gown = p[i * S : (i + 1) * S], gp[i * S : (i + 1) * S]
-            weigh(q_, k_, own, p_ + line * i * S, i, C, i)
+            to_lanes(gy_ + 4 * H * C * i, at[3], go_ + line * i, C)
+        for i in range(S):
+            own, gown = p_ + BYTES * M * i, gp_ + BYTES * M * i
+            scores(q_ + line * i, 0, k_, 0, line, own, i + 1, C)
+            softmax(own, i + 1, np.float32(1 / np.sqrt(C)))
+            scores(go_ + line * i, 0, v_, 0, line, gown, i + 1, C)
+            along = value(0)
             for j in range(i + 1):
-                sum_of_products(gp_ + line * (i * S + j), go_ + line * C * i, W, v_ + line * C * j, W, C)
-            for lane in range(W):
-                along = ZERO
-                for j in range(i + 1):
-                    along += own[j, lane] * gown[j, lane]
-                for j in range(i + 1):
-                    gown[j, lane] = own[j, lane] * (gown[j, lane] - along)
-            for c in range(C):
-                sum_of_products(gq_ + line * (C * i + c), gp_ + line * i * S, W, k_ + line * c, W * C, i + 1)
+                along += load(own + BYTES * j) * load(gown + BYTES * j)
+            for j in range(i + 1):
+                store(gown + BYTES * j, load(own + BYTES * j) * (load(gown + BYTES * j) - along) * scale)
+            weighted(gown, BYTES, k_, line, o_, i + 1, C)
+            rotate(o_, cos_ + turns * i, sin_ + turns * i, half, True)
+            to_rows(o_, g_ + row * i, at[0], half)
+            to_rows(o_ + BYTES * half, g_ + row * i + turns, at[0], half)
         for j in range(S):
-            at = line * (j * S + j)
-            for c in range(C):
-                here = line * (C * j + c)
-                sum_of_products(gv_ + here, p_ + at, W * S, go_ + here, W * C, S - j)
-                sum_of_products(gk_ + here, gp_ + at, W * S, q_ + here, W * C, S - j)
-        store_lanes(g, cos, sin, gq, gk, gv, first, n, S, H, G)
+            of_j = BYTES * (M * j + j)
+            weighted(gp_ + of_j, BYTES * M, q_ + line * j, line, o_, S - j, C)
+            rotate(o_, cos_ + turns * j, sin_ + turns * j, half, True)
+            add_rows(o_, turned_, g_ + row * j, at[1], first, n, half, each)
+            add_rows(o_ + BYTES * half, turned_, g_ + row * j + turns, at[1], first, n, half, each)
+            weighted(p_ + of_j, BYTES * M, go_ + line * j, line, o_, S - j, C)
+            add_rows(o_, turned_, g_ + row * j, at[2], first, n, C, each)
+    room[0] = ZERO

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from parrots.models.compiled.products import products, put, to_lanes, to_rows
+from parrots.models.compiled.attention import rotate, scores, softmax, weighted
+from parrots.models.compiled.products import products, put, to_lanes, to_rows, write_row
 from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, sqrt, store, value, where_greater
 from parrots.models.compiled.vectors import W, indices, kernel, matrix, matrix_of_indices, vector
 
@@ -59,15 +60,6 @@ def normal(x: Any) -> Any:
 
 
 @kernel
-def rotate(z_: int, cos_: int, sin_: int, n: int) -> None:
-    """Turn n pairs of rows, the first of all pairs before the second of all."""
-    for i in range(n):
-        a, b, c, s = load(z_ + BYTES * i), load(z_ + BYTES * (n + i)), fill_from(cos_ + 4 * i), fill_from(sin_ + 4 * i)
-        store(z_ + BYTES * i, a * c - b * s)
-        store(z_ + BYTES * (n + i), b * c + a * s)
-
-
-@kernel
 def copy(x_: int, y_: int, n: int) -> None:
     """n vectors from x to y."""
     for i in range(n):
@@ -86,59 +78,14 @@ def keep(z_: int, keys_: int, values_: int, past: int, H: int, G: int, C: int) -
 @kernel
 def attend(z_: int, keys_: int, values_: int, p_: int, y_: int, past: int, H: int, G: int, C: int) -> None:
     """Of W sequences the attention of one position, of which z has the queries, to itself and `past` others."""
-    half, heads, width = C // 2, H + G, G * C
-    step = BYTES * width
-    scale = fill(np.float32(1 / np.sqrt(C)))
+    half, heads = C // 2, H + G
+    step, gap = BYTES * G * C, BYTES * (G - 1) * half
     for h in range(H):
         kv = h // (H // G)
-        first_, second_ = z_ + BYTES * h * half, z_ + BYTES * (heads + h - 1) * half
-        for j in range(0, past + 1, 4):  # beyond `past` too, for which there is room
-            s0, s1, s2, s3 = value(0), value(0), value(0), value(0)
-            k_ = keys_ + BYTES * (width * j + kv * half)
-            for i in range(2 * half):
-                if i == half:
-                    k_ += BYTES * (G - 1) * half
-                q, at = load((first_ if i < half else second_) + BYTES * i), k_ + BYTES * i
-                s0 += q * load(at)
-                s1 += q * load(at + step)
-                s2 += q * load(at + 2 * step)
-                s3 += q * load(at + 3 * step)
-            store(p_ + BYTES * j, s0 * scale)
-            store(p_ + BYTES * (j + 1), s1 * scale)
-            store(p_ + BYTES * (j + 2), s2 * scale)
-            store(p_ + BYTES * (j + 3), s3 * scale)
-        most = load(p_)
-        for j in range(1, past + 1):
-            p = load(p_ + BYTES * j)
-            most = where_greater(p, most, p, most)
-        total = value(0)
-        for j in range(past + 1):
-            p = exp(load(p_ + BYTES * j) - most)
-            store(p_ + BYTES * j, p)
-            total += p
-        total = value(1) / total
-        c = 0
-        while c < C:
-            at, to = values_ + BYTES * (kv * C + c), y_ + BYTES * (h * C + c)
-            y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
-            if c + 4 <= C:
-                for j in range(past + 1):
-                    p = load(p_ + BYTES * j)
-                    y0 += p * load(at)
-                    y1 += p * load(at + BYTES)
-                    y2 += p * load(at + 2 * BYTES)
-                    y3 += p * load(at + 3 * BYTES)
-                    at += step
-                store(to + BYTES, y1 * total)
-                store(to + 2 * BYTES, y2 * total)
-                store(to + 3 * BYTES, y3 * total)
-                c += 4
-            else:
-                for j in range(past + 1):
-                    y0 += load(p_ + BYTES * j) * load(at)
-                    at += step
-                c += 1
-            store(to, y0 * total)
+        first_, second_ = z_ + BYTES * h * half, BYTES * (heads - 1) * half
+        scores(first_, second_, keys_ + BYTES * kv * half, gap, step, p_, past + 1, C)
+        softmax(p_, past + 1, np.float32(1 / np.sqrt(C)))
+        weighted(p_, BYTES, values_ + BYTES * kv * C, step, y_ + BYTES * h * C, past + 1, C)
 
 
 @kernel
@@ -202,19 +149,6 @@ def by_expert(expert_: int, N: int, K: int, E: int) -> tuple[np.ndarray, np.ndar
 
 
 @kernel
-def add_row(x_: int, y_: int, n: int) -> None:
-    """y += x, of n numbers."""
-    i = 0
-    while i + W <= n:
-        put(y_ + 4 * i, load(x_ + 4 * i), True)
-        i += W
-    x, y = vector(x_, n), vector(y_, n)
-    while i < n:
-        y[i] += x[i]
-        i += 1
-
-
-@kernel
 def experts(
     h_: int, x_: int, up_: int, down_: int, expert_: int, weight_: int, room_: int,
     N: int, D: int, F: int, E: int, K: int, gated: bool,
@@ -245,7 +179,7 @@ def experts(
             products(u_, BYTES, down_ + 4 * e * D * F, 4 * D, 4, out_, BYTES, F, D, False)
             to_rows(out_, turned_, line_W, D)
             for lane in range(held):
-                add_row(turned_ + 4 * D * lane, sums_ + 4 * D * token[start + lane], D)
+                write_row(turned_ + 4 * D * lane, sums_ + 4 * D * token[start + lane], D, True)
     for b in range(blocks):
         to_lanes(sums_ + BYTES * b * D, line_W, in_, D)
         for i in range(b * D, (b + 1) * D):
@@ -321,7 +255,7 @@ def read(
             attended(words_, table_, xb_, at[0], at[1], hb_, z_, wide, min(N - W * first, W * n), D, (heads + G) * C, eps)
             for b in range(n):
                 zb_, held = z_ + BYTES * b * wide, BYTES * width * M * (layer * blocks + first + b)
-                rotate(zb_, cos_ + 4 * turns * past, sin_ + 4 * turns * past, turns)
+                rotate(zb_, cos_ + 4 * turns * past, sin_ + 4 * turns * past, turns, False)
                 keep(zb_, keys_ + held, values_ + held, past, H, G, C)
                 if wanted or layer < L - 1:
                     attend(zb_, keys_ + held, values_ + held, p_, y_ + BYTES * b * H * C, past, H, G, C)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from parrots.models.compiled.simd import BYTES, fill_from, load, store, turn, value
+from parrots.models.compiled.simd import BYTES, fill_from, load, store, turning, value
 from parrots.models.compiled.vectors import ZERO, W, kernel, matrix, vector
 
 TILE = 8  # sums that are held at once
 DEEP = 256
 LINES = np.arange(W) * BYTES  # where vectors stand that follow one another
+turn, eight_to_lanes, four_to_lanes = turning(W, W), turning(W, 8), turning(W, 4)
+eight_to_rows, four_to_rows = turning(8, W), turning(4, W)
 
 
 @kernel
@@ -116,20 +118,51 @@ def times(a_: int, a_row: int, a_col: int, b_: int, b_row: int, b_col: int, c_: 
 @kernel
 def to_lanes(x_: int, row_W: np.ndarray, y_: int, D: int) -> None:
     """D vectors at y from W rows, each so many bytes beyond x."""
+    lines_, rows_, i = LINES.ctypes.data, row_W.ctypes.data, 0
+    while i + W <= D:
+        turn(rows_, x_ + 4 * i, lines_, y_ + BYTES * i)
+        i += W
+    if i + 8 <= D:
+        eight_to_lanes(rows_, x_ + 4 * i, lines_, y_ + BYTES * i)
+        i += 8
+    if i + 4 <= D:
+        four_to_lanes(rows_, x_ + 4 * i, lines_, y_ + BYTES * i)
+        i += 4
     y = matrix(y_, D, W)
-    for i in range(0, D - D % W, W):
-        turn(row_W.ctypes.data, x_ + 4 * i, LINES.ctypes.data, y_ + BYTES * i)
-    for i in range(D - D % W, D):
+    while i < D:
         for lane in range(W):
             y[i, lane] = vector(x_ + row_W[lane], D)[i]
+        i += 1
 
 
 @kernel
 def to_rows(x_: int, y_: int, row_W: np.ndarray, D: int) -> None:
     """The way back."""
+    lines_, rows_, i = LINES.ctypes.data, row_W.ctypes.data, 0
+    while i + W <= D:
+        turn(lines_, x_ + BYTES * i, rows_, y_ + 4 * i)
+        i += W
+    if i + 8 <= D:
+        eight_to_rows(lines_, x_ + BYTES * i, rows_, y_ + 4 * i)
+        i += 8
+    if i + 4 <= D:
+        four_to_rows(lines_, x_ + BYTES * i, rows_, y_ + 4 * i)
+        i += 4
     x = matrix(x_, D, W)
-    for i in range(0, D - D % W, W):
-        turn(LINES.ctypes.data, x_ + BYTES * i, row_W.ctypes.data, y_ + 4 * i)
-    for i in range(D - D % W, D):
+    while i < D:
         for lane in range(W):
             vector(y_ + row_W[lane], D)[i] = x[i, lane]
+        i += 1
+
+
+@kernel
+def write_row(x_: int, y_: int, n: int, add: bool) -> None:
+    """y = x or y += x, of n numbers."""
+    i = 0
+    while i + W <= n:
+        put(y_ + 4 * i, load(x_ + 4 * i), add)
+        i += W
+    x, y = vector(x_, n), vector(y_, n)
+    while i < n:
+        y[i] = x[i] + y[i] if add else x[i]
+        i += 1

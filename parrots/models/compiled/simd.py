@@ -128,33 +128,42 @@ def power_of_two(typing: Any, x: Any) -> Any:
     return VECTOR(VECTOR), build
 
 
-@intrinsic
-def turn(typing: Any, from_: Any, from_more: Any, to_: Any, to_more: Any) -> Any:
-    """W vectors turned: number j of the i-th of them becomes number i of the j-th.
+def turning(n: int, m: int) -> Any:
+    """What turns n vectors of m numbers: number j of the i-th of them becomes number i of the j-th. n or m is W.
 
-    from_, to_: of W addresses each (int64), to which from_more and to_more are added.
+    from_, to_: of n and of m addresses (int64), to which from_more and to_more are added.
     """
 
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def pointers(addresses: Any, more: Any) -> list[Any]:
-            first = builder.inttoptr(addresses, ir.IntType(64).as_pointer())
-            each = [builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])) for i in range(W)]
-            return [builder.inttoptr(builder.add(one, more), FLOATS.as_pointer()) for one in each]
+    @intrinsic
+    def turn(typing: Any, from_: Any, from_more: Any, to_: Any, to_more: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            def pointers(addresses: Any, more: Any, many: int, wide: int) -> list[Any]:
+                first = builder.inttoptr(addresses, ir.IntType(64).as_pointer())
+                each = [builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)])) for i in range(many)]
+                type_ = ir.VectorType(ir.FloatType(), wide).as_pointer()
+                return [builder.inttoptr(builder.add(one, more), type_) for one in each]
 
-        rows = [builder.load(pointer, align=4) for pointer in pointers(args[0], args[1])]
-        apart = W // 2
-        while apart:
-            low = ir.Constant(INTS, [W + lane - apart if lane & apart else lane for lane in range(W)])
-            high = ir.Constant(INTS, [W + lane if lane & apart else lane + apart for lane in range(W)])
-            for i in (i for i in range(W) if not i & apart):
-                a, b = rows[i], rows[i + apart]
-                rows[i], rows[i + apart] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
-            apart //= 2
-        for row, pointer in zip(rows, pointers(args[2], args[3]), strict=True):
-            builder.store(row, pointer, align=4)
-        return context.get_dummy_value()
+            def shuffled(a: Any, b: Any, at: list[int]) -> Any:
+                return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(at)), at))
 
-    return types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS), build
+            rows = [builder.load(pointer, align=4) for pointer in pointers(args[0], args[1], n, m)]
+            rows = [shuffled(row, row, [i % m for i in range(W)]) for row in rows]
+            rows += [ir.Constant(FLOATS, ir.Undefined)] * (W - n)
+            apart = W // 2
+            while apart:
+                low = [W + lane - apart if lane & apart else lane for lane in range(W)]
+                high = [W + lane if lane & apart else lane + apart for lane in range(W)]
+                for i in (i for i in range(W) if not i & apart):
+                    a, b = rows[i], rows[i + apart]
+                    rows[i], rows[i + apart] = shuffled(a, b, low), shuffled(a, b, high)
+                apart //= 2
+            for row, pointer in zip(rows, pointers(args[2], args[3], m, n), strict=False):  # beyond m nothing was asked
+                builder.store(shuffled(row, row, list(range(n))), pointer, align=4)
+            return context.get_dummy_value()
+
+        return types.void(ADDRESS, ADDRESS, ADDRESS, ADDRESS), build
+
+    return turn
 
 
 @kernel
