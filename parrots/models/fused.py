@@ -15,7 +15,7 @@ from parrots.models.config import Model, MoE
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LONG = 400_000  # products of two numbers from which ours, called from Python, are sooner done than torch's
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
-LONGEST, LONGEST_WIDE = 256, 32  # tokens of a sequence in whose attention the kernel is faster: of heads up to 8 wide, of wider
+LONGEST, LONGEST_WIDE = 256, 128  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32 wide, of wider
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +58,7 @@ def takes(x: Tensor) -> bool:
 
 def longest(d_head: int) -> int:
     """Tokens of the longest sequence whose attention is faster here than torch's, heads being so wide."""
-    return LONGEST if d_head <= 8 else LONGEST_WIDE
+    return LONGEST if d_head <= 32 else LONGEST_WIDE
 
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:

@@ -44,7 +44,8 @@ def descend(optimizer: torch.optim.AdamW, clip_norm: float) -> Tensor:
     else:
         norm = torch.nn.utils.clip_grad_norm_([weight for weight, _ in pairs], clip_norm)
         optimizer.step()
-    optimizer.zero_grad()
+    for weight, _ in pairs:
+        weight.grad = None
     return norm
 
 
