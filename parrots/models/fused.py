@@ -15,7 +15,10 @@ from parrots.models.config import Model, MoE
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LONG = 400_000  # products of two numbers from which ours, called from Python, are sooner done than torch's
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
-LONGEST, LONGEST_WIDE = 256, 128  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32 wide, of wider
+LONGEST, LONGEST_WIDE = (
+    256,
+    128,
+)  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32 wide, of wider
 
 
 @lru_cache(maxsize=1)
@@ -63,8 +66,12 @@ def longest(d_head: int) -> int:
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:
     """Whether the kernels take a product with a weight: not under autocast, nor where a call costs what they save."""
-    long = x.numel() * len(weight) >= LONG
-    return long and takes(x) and weight.dtype is x.dtype and not torch.is_autocast_enabled("cpu")
+    return x.numel() * len(weight) >= LONG and takes_block(x, weight)
+
+
+def takes_block(x: Tensor, weight: Tensor) -> bool:
+    """Whether they take a norm, products with weights like this one, a matrix, and the residual in one call."""
+    return takes(x) and weight.dim() == 2 and weight.dtype is x.dtype and not torch.is_autocast_enabled("cpu")
 
 
 def takes_whole(x: Tensor) -> bool:
@@ -128,7 +135,7 @@ class Linear(torch.autograd.Function):
 
         x, weight, (O, I) = x.contiguous(), weight.contiguous(), weight.shape  # noqa: E741
         y = x.new_empty((*x.shape[:-1], O))
-        compiled.times(at(x), 4 * I, 4, at(weight), 4, 4 * I, at(y), x.numel() // I, I, O)
+        compiled.linear(at(x), at(weight), at(y), x.numel() // I, I, O)
         ctx.save_for_backward(x, weight)
         return y
 
@@ -136,15 +143,67 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         from parrots.models import compiled
 
-        (x, weight), g, gx, gw = ctx.saved_tensors, grads[0].contiguous(), None, None
+        (x, weight), g = ctx.saved_tensors, grads[0].contiguous()
         (O, I), T = weight.shape, x.numel() // x.shape[-1]  # noqa: E741
-        if ctx.needs_input_grad[0]:
-            gx = torch.empty_like(x)
-            compiled.times(at(g), 4 * O, 4, at(weight), 4 * I, 4, at(gx), T, O, I)
-        if ctx.needs_input_grad[1]:
-            gw = room(weight)
-            compiled.times(at(g), 4, 4 * O, at(x), 4 * I, 4, at(gw), O, T, I)
+        gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        gw = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        wanted = (0 if out is None else at(out) for out in (gx, gw))
+        compiled.linear_back(at(g), at(x), at(weight), *wanted, T, I, O)
         return gx, gw
+
+
+class AttentionBlock(torch.autograd.Function):
+    """(B, S, D) x in, x + attention(norm(x)) out, by the weights of norm, queries, keys and values, and output."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, norm: Tensor, qkv: Tensor, out: Tensor, cos: Tensor, sin: Tensor, H: int, G: int, eps: float
+    ) -> Tensor:
+        from parrots.models import compiled
+
+        x, (B, S, D) = x.contiguous(), x.shape
+        weights = norm.contiguous(), qkv.contiguous(), out.contiguous(), cos, sin
+        ctx.sizes = B, S, H, G, D // H
+        kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, len(qkv)), torch.empty_like(x)
+        y = torch.empty_like(x)
+        compiled.attend_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)
+        ctx.save_for_backward(x, *weights, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        from parrots.models import compiled
+
+        saved, g = ctx.saved_tensors, grads[0].contiguous()
+        wanted = [torch.empty_like(x) for x in saved[:4]]
+        compiled.attend_block_back(at(g), *map(at, saved), *map(at, wanted), *ctx.sizes)
+        return *wanted, None, None, None, None, None
+
+
+class SwiGLUBlock(torch.autograd.Function):
+    """(B, S, D) x in, x + down(silu(gate) * up) of norm(x) out, by the weights of norm, gate and up, and down."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: Tensor, up: Tensor, down: Tensor, eps: float) -> Tensor:
+        from parrots.models import compiled
+
+        x, (B, S, D), F = x.contiguous(), x.shape, down.shape[1]
+        weights = norm.contiguous(), up.contiguous(), down.contiguous()
+        ctx.sizes = B * S, D, F
+        kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, 2 * F), x.new_empty(B, S, F)
+        y = torch.empty_like(x)
+        compiled.swiglu_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)
+        ctx.save_for_backward(x, *weights, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        from parrots.models import compiled
+
+        saved, g = ctx.saved_tensors, grads[0].contiguous()
+        wanted = [torch.empty_like(x) for x in saved[:4]]
+        compiled.swiglu_block_back(at(g), *map(at, saved), *map(at, wanted), *ctx.sizes)
+        return *wanted, None
 
 
 class SwiGLU(torch.autograd.Function):

@@ -56,10 +56,14 @@ class Attention(nn.Module):
         self.qk_norm = None if config.qk_norm == "none" else QKNorm(config)
         self.out = Linear(config.d_model, config.d_model)
 
+    def in_kernels(self, x_BSD: Tensor) -> bool:
+        """Whether sequences so long are faster there, and whole: with nothing between the product and the rotation."""
+        return self.qk_norm is None and x_BSD.shape[1] <= fused.longest(self.d_head)
+
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
         qkv = self.qkv(x_BSD)
-        if cache is None and self.qk_norm is None and qkv.shape[1] <= fused.longest(self.d_head) and fused.takes(qkv):
+        if cache is None and self.in_kernels(qkv) and fused.takes(qkv):
             return self.out(fused.Attention.apply(qkv, *rotation, *self.heads))
         qk, v = qkv.split([rotated, self.heads[1] * self.d_head], dim=-1)
         if self.qk_norm is not None:
@@ -115,13 +119,19 @@ class Block(nn.Module):
     def forward(
         self, x_BSD: Tensor, tokens_BS: Tensor, rotation: tuple[Tensor, Tensor], cache: KVCache | None
     ) -> tuple[Tensor, Routing | None]:
-        y_BSD = self.attention(self.attention_norm(x_BSD), rotation, self.layer, cache)
-        x_BSD = x_BSD + y_BSD
-        normed_BSD = self.ffn_norm(x_BSD)
-        if isinstance(self.ffn, DenseFFN):
-            return x_BSD + self.ffn(normed_BSD), None
-        y_BSD, routing = self.ffn(normed_BSD, tokens_BS)
-        return x_BSD + y_BSD, routing
+        attention, ffn = self.attention, self.ffn
+        if cache is None and attention.in_kernels(x_BSD) and fused.takes_block(x_BSD, attention.out.weight):
+            norm, weights = self.attention_norm, (attention.qkv.weight, attention.out.weight)
+            x_BSD = fused.AttentionBlock.apply(x_BSD, norm.weight, *weights, *rotation, *attention.heads, norm.eps)
+        else:
+            x_BSD = x_BSD + attention(self.attention_norm(x_BSD), rotation, self.layer, cache)
+        if not isinstance(ffn, DenseFFN):
+            y_BSD, routing = ffn(self.ffn_norm(x_BSD), tokens_BS)
+            return x_BSD + y_BSD, routing
+        if ffn.gated and fused.takes_block(x_BSD, ffn.down.weight):
+            norm = self.ffn_norm
+            return fused.SwiGLUBlock.apply(x_BSD, norm.weight, ffn.up.weight, ffn.down.weight, norm.eps), None
+        return x_BSD + ffn(self.ffn_norm(x_BSD)), None
 
 
 class Transformer(nn.Module):

@@ -53,18 +53,15 @@ def compiled_step(optimizer: torch.optim.AdamW, group: dict, pairs: Pairs, clip_
     """`descend` for weights and their gradients in the kernels of parrots/models/compiled, on the optimizer's own state."""
     from parrots.models import compiled
 
-    at, sizes, counts = [], [], []
+    at, sizes = [], []
     for weight, gradient in pairs:
         state = optimizer.state[weight]
-        at.append([x.data_ptr() for x in (weight, state["exp_avg"], state["exp_avg_sq"], gradient)])
+        at.append([x.data_ptr() for x in (weight, state["exp_avg"], state["exp_avg_sq"], gradient, state["step"])])
         sizes.append(weight.numel())
-        counts.append(state["step"])
     addresses, lengths = np.array(at).T.copy(), np.array(sizes)
     norm = compiled.norm(addresses[3], lengths)
-    torch._foreach_add_(counts, 1)
-    beta1, beta2 = group["betas"]
-    clip, step = min(1.0, clip_norm / (norm + 1e-6)), float(counts[0])
-    compiled.adamw(addresses, lengths, clip, group["lr"], beta1, beta2, group["eps"], group["weight_decay"], step)
+    clip = min(1.0, clip_norm / (norm + 1e-6))
+    compiled.adamw(addresses, lengths, clip, group["lr"], *group["betas"], group["eps"], group["weight_decay"])
     for weight, gradient in pairs:
         if weight.dim() == 3:  # of experts: the largest, and wholly written each step
             fused.spare(weight, gradient)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from parrots.evaluation import decode
@@ -13,12 +14,20 @@ from parrots.evaluation.decode import generate
 from parrots.models import fused, kernels, lanes
 from parrots.models.config import Model, count_active
 from parrots.models.routers import softmax_top_k
-from parrots.models.transformer import Attention, Transformer
+from parrots.models.transformer import Attention, Block, Transformer
 from parrots.spec import Training
 from parrots.training.optim import adamw, descend
 
 pytestmark = pytest.mark.skipif(not fused.installed(), reason="numba is not installed")
 DRAW = torch.Generator().manual_seed(0)
+FFNS = {
+    "dense": {"kind": "dense", "d_ff": 13},
+    "ungated": {"kind": "dense", "d_ff": 16, "activation": "mlp"},
+    "experts": {"kind": "moe", "d_ff": 8, "n_experts": 5},
+    "switch": {"kind": "moe", "d_ff": 8, "n_experts": 20, "top_k": 1, "renormalize": False},
+    "ungated-experts": {"kind": "moe", "d_ff": 5, "n_experts": 4, "activation": "mlp", "renormalize": False},
+    "shared": {"kind": "moe", "d_ff": 8, "n_experts": 4, "n_shared": 2, "router": "random"},
+}
 
 
 def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
@@ -114,6 +123,29 @@ def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d
     same(call, normal(B, S, d), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("ffn", ["dense", "ungated", "experts"])
+@pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (1, 1, 34)])
+@pytest.mark.parametrize(("B", "S"), [(1, 1), (9, 7), (2, fused.LONGEST_WIDE)])
+def test_half_a_block_in_one_call_is_its_formula(ffn, heads, kv, d, B, S, monkeypatch):
+    block = Block(model(heads, kv, d, FFNS[ffn]), 9, 0, "loop")
+    for weight in block.parameters():
+        torch.nn.init.normal_(weight, 0.0 if weight.dim() > 1 else 1.0, 0.3, generator=DRAW)
+    names = [name for name, _ in block.named_parameters()]
+    half = d // heads // 2
+    angles = torch.outer(torch.arange(S), 10_000.0 ** (-torch.arange(half) / half)).repeat(1, heads + kv)
+    called = []
+    for function in (fused.AttentionBlock, fused.SwiGLUBlock):
+        monkeypatch.setattr(function, "apply", lambda *args, call=function.apply: (called.append(call), call(*args))[1])
+
+    def call(x, *weights):
+        rotation = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        inputs = (x, torch.zeros(B, S, dtype=torch.int64), rotation, None)
+        return functional_call(block, dict(zip(names, weights, strict=True)), inputs)[0]
+
+    same(call, normal(B, S, d), *(weight.detach() for weight in block.parameters()), tolerance=2e-5)
+    assert len(called) == (2 if ffn == "dense" else 1)
+
+
 def test_what_is_no_number_is_never_hidden():
     """Divergence is seen by it."""
     nan = torch.full((4, 8), 1.0)
@@ -137,7 +169,8 @@ def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
     tokens = torch.randint(20, (1, fused.LONGEST + 1 if where == "long" else 10), generator=DRAW)
     want = transformer(tokens).logits
     ran = []
-    monkeypatch.setattr(fused.Attention, "apply", lambda *args: ran.append(args))
+    for function in (fused.Attention, fused.AttentionBlock):
+        monkeypatch.setattr(function, "apply", lambda *args: ran.append(args))
     if where == "counted":
         with FlopCounterMode(display=False) as counter:
             transformer(tokens)
@@ -178,16 +211,6 @@ def reference_logits(transformer: Transformer, tokens: torch.Tensor) -> torch.Te
     reference.load_state_dict(transformer.state_dict())
     with torch.no_grad():
         return reference.double()(tokens).logits
-
-
-FFNS = {
-    "dense": {"kind": "dense", "d_ff": 13},
-    "ungated": {"kind": "dense", "d_ff": 16, "activation": "mlp"},
-    "experts": {"kind": "moe", "d_ff": 8, "n_experts": 5},
-    "switch": {"kind": "moe", "d_ff": 8, "n_experts": 20, "top_k": 1, "renormalize": False},
-    "ungated-experts": {"kind": "moe", "d_ff": 5, "n_experts": 4, "activation": "mlp", "renormalize": False},
-    "shared": {"kind": "moe", "d_ff": 8, "n_experts": 4, "n_shared": 2, "router": "random"},
-}
 
 
 @pytest.mark.parametrize(("heads", "kv"), [(4, 2), (4, 4), (3, 1)])

@@ -28,7 +28,7 @@ def four(ffn=None, task=None, model: dict | None = None, **training) -> list[Tri
     AdamW divides a first gradient by its own size, and so makes of one that is 0 but for rounding (1e-8 beside 3e-3) a step
     of full length; its eps keeps that out of what is compared.
     """
-    training = {"eps": 1e-6, **training}
+    training = {"eps": 1e-5, **training}
     each = [(1e-2, 0.0, 0), (3e-3, 0.1, 1), (2e-2, 0.5, 2), (1e-2, 0.1, 0)]
     return varied(*(make(ffn, task, seed, lr=lr, weight_decay=wd, **training) for lr, wd, seed in each), model=model)
 
@@ -52,12 +52,12 @@ def both(trials: list[Trial], place: Placement):
 
 
 def assert_equal(alone, stacked, weights=1e-5, curves=5e-6):
-    """Up to rounding, which a gradient's norm shows ten times as large as a loss does."""
+    """Up to rounding, which a gradient's norm shows thirty times as large as a loss does."""
     for (model, trained), (other, done) in zip(alone, stacked, strict=True):
         assert (done.diverged, done.alarms, done.steps) == (trained.diverged, trained.alarms, trained.steps)
         assert [(m.metric, m.step, m.n) for m in done.curves] == [(m.metric, m.step, m.n) for m in trained.curves]
         for ours, theirs in zip(done.curves, trained.curves, strict=True):
-            tolerance = curves * (10 if ours.metric == "gradient_norm" else 1)
+            tolerance = curves * (30 if ours.metric == "gradient_norm" else 1)
             assert ours.value == pytest.approx(theirs.value, rel=tolerance, abs=tolerance), ours
         found = other.state_dict()
         for name, weight in model.state_dict().items():

@@ -6,6 +6,14 @@ Gradients are written out; parrots/models/fused.py decides when all this runs, k
 """
 
 from parrots.models.compiled.attention import attention, attention_back
+from parrots.models.compiled.blocks import (
+    attend_block,
+    attend_block_back,
+    linear,
+    linear_back,
+    swiglu_block,
+    swiglu_block_back,
+)
 from parrots.models.compiled.decoding import STRIP, decode, read, spread
 from parrots.models.compiled.experts import (
     by_expert,
@@ -19,12 +27,13 @@ from parrots.models.compiled.experts import (
     unsort,
 )
 from parrots.models.compiled.optimizer import adamw, norm
-from parrots.models.compiled.products import times
 from parrots.models.compiled.rows import cross_entropy, cross_entropy_back, rms_norm, rms_norm_back, swiglu, swiglu_back
 
 __all__ = [
     "STRIP",
     "adamw",
+    "attend_block",
+    "attend_block_back",
     "attention",
     "attention_back",
     "by_expert",
@@ -35,6 +44,8 @@ __all__ = [
     "cross_entropy_back",
     "decode",
     "dispatch",
+    "linear",
+    "linear_back",
     "norm",
     "read",
     "rms_norm",
@@ -43,7 +54,8 @@ __all__ = [
     "spread",
     "swiglu",
     "swiglu_back",
-    "times",
+    "swiglu_block",
+    "swiglu_block_back",
     "top_k",
     "top_k_back",
     "unsort",

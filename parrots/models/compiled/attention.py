@@ -6,7 +6,7 @@ import numpy as np
 
 from parrots.models.compiled.products import to_lanes, to_rows, write_row
 from parrots.models.compiled.simd import BYTES, exp, fill, fill_from, load, store, value, where_greater
-from parrots.models.compiled.vectors import ZERO, W, kernel
+from parrots.models.compiled.vectors import ZERO, W, kernel, room
 
 
 @kernel
@@ -104,7 +104,9 @@ def places(first: int, B: int, S: int, H: int, G: int, C: int) -> np.ndarray:
 
 
 @kernel
-def load_lanes(qkv_: int, at: np.ndarray, cos_: int, sin_: int, q_: int, k_: int, v_: int, S: int, H: int, G: int, C: int) -> None:
+def load_lanes(
+    qkv_: int, at: np.ndarray, cos_: int, sin_: int, q_: int, k_: int, v_: int, S: int, H: int, G: int, C: int
+) -> None:
     """(S, C) vectors of queries and keys, rotated, and of values."""
     half = C // 2
     turns = 4 * (H + G) * half  # from a first half to its second, and from one position's angles to the next one's
@@ -123,8 +125,7 @@ def load_lanes(qkv_: int, at: np.ndarray, cos_: int, sin_: int, q_: int, k_: int
 def attention(qkv_: int, cos_: int, sin_: int, y_: int, B: int, S: int, H: int, G: int, C: int) -> None:
     """Causal attention of rotated queries and keys, from a product's rows as parrots.models.transformer lays them out."""
     M, line = (S + 3) // 4 * 4, BYTES * C
-    room = np.empty((3 * M * C + M + C + 1) * W, np.float32)
-    q_ = (room.ctypes.data + BYTES - 1) // BYTES * BYTES  # no vector in two lines of a cache
+    kept, q_ = room(3 * M * C + M + C)
     k_, v_ = q_ + line * M, q_ + line * 2 * M
     p_, o_ = q_ + line * 3 * M, q_ + line * 3 * M + BYTES * M
     for first in range(0, B * H, W):
@@ -135,7 +136,7 @@ def attention(qkv_: int, cos_: int, sin_: int, y_: int, B: int, S: int, H: int, 
             softmax(p_, i + 1, np.float32(1 / np.sqrt(C)))
             weighted(p_, BYTES, v_, line, o_, i + 1, C)
             to_rows(o_, y_ + 4 * H * C * i, at[3], C)
-    room[0] = ZERO  # which keeps it until here
+    kept[0] = ZERO  # which keeps it until here
 
 
 @kernel
@@ -150,8 +151,7 @@ def add_rows(x_: int, turned_: int, g_: int, row_W: np.ndarray, first: int, n: i
 def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S: int, H: int, G: int, C: int) -> None:
     """The gradient of those rows; the softmax is made again."""
     M, half, line, row, turns = (S + 3) // 4 * 4, C // 2, BYTES * C, 4 * (H + 2 * G) * C, 4 * (H + G) * (C // 2)
-    room = np.empty((4 * M * C + 2 * S * M + 2 * C + 1) * W, np.float32)
-    q_ = (room.ctypes.data + BYTES - 1) // BYTES * BYTES
+    kept, q_ = room(4 * M * C + 2 * S * M + 2 * C)
     k_, v_, go_ = q_ + line * M, q_ + line * 2 * M, q_ + line * 3 * M
     p_, gp_ = q_ + line * 4 * M, q_ + line * 4 * M + BYTES * S * M
     o_ = gp_ + BYTES * S * M
@@ -184,4 +184,4 @@ def attention_back(qkv_: int, cos_: int, sin_: int, gy_: int, g_: int, B: int, S
             add_rows(o_ + BYTES * half, turned_, g_ + row * j + turns, at[1], first, n, half, each)
             weighted(p_ + of_j, BYTES * M, go_ + line * j, line, o_, S - j, C)
             add_rows(o_, turned_, g_ + row * j, at[2], first, n, C, each)
-    room[0] = ZERO
+    kept[0] = ZERO

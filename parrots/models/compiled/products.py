@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parrots.models.compiled.simd import BYTES, fill_from, load, store, turning, value
-from parrots.models.compiled.vectors import ZERO, W, kernel, matrix, vector
+from parrots.models.compiled.vectors import ZERO, W, at, kernel, matrix, room, vector
 
 TILE = 8  # sums that are held at once
 DEEP = 256
@@ -34,18 +34,18 @@ def products(
     while o + TILE <= n_out:
         y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
         y4, y5, y6, y7 = value(0), value(0), value(0), value(0)
-        at, from_ = w_ + o * w_out, x_
+        w, from_ = w_ + o * w_out, x_
         for _ in range(n_in):
             x = load(from_)
-            y0 += fill_from(at) * x
-            y1 += fill_from(at + w_out) * x
-            y2 += fill_from(at + 2 * w_out) * x
-            y3 += fill_from(at + 3 * w_out) * x
-            y4 += fill_from(at + 4 * w_out) * x
-            y5 += fill_from(at + 5 * w_out) * x
-            y6 += fill_from(at + 6 * w_out) * x
-            y7 += fill_from(at + 7 * w_out) * x
-            at += w_in
+            y0 += fill_from(w) * x
+            y1 += fill_from(w + w_out) * x
+            y2 += fill_from(w + 2 * w_out) * x
+            y3 += fill_from(w + 3 * w_out) * x
+            y4 += fill_from(w + 4 * w_out) * x
+            y5 += fill_from(w + 5 * w_out) * x
+            y6 += fill_from(w + 6 * w_out) * x
+            y7 += fill_from(w + 7 * w_out) * x
+            w += w_in
             from_ += x_step
         to = y_ + y_step * o
         put(to, y0, add)
@@ -61,18 +61,18 @@ def products(
             o = n_out - TILE
     while o < n_out:  # four sums of every fourth, since a sum waits for itself
         y0, y1, y2, y3 = value(0), value(0), value(0), value(0)
-        at, from_, i = w_ + o * w_out, x_, 0
+        w, from_, i = w_ + o * w_out, x_, 0
         while i + 4 <= n_in:
-            y0 += fill_from(at) * load(from_)
-            y1 += fill_from(at + w_in) * load(from_ + x_step)
-            y2 += fill_from(at + 2 * w_in) * load(from_ + 2 * x_step)
-            y3 += fill_from(at + 3 * w_in) * load(from_ + 3 * x_step)
-            at += 4 * w_in
+            y0 += fill_from(w) * load(from_)
+            y1 += fill_from(w + w_in) * load(from_ + x_step)
+            y2 += fill_from(w + 2 * w_in) * load(from_ + 2 * x_step)
+            y3 += fill_from(w + 3 * w_in) * load(from_ + 3 * x_step)
+            w += 4 * w_in
             from_ += 4 * x_step
             i += 4
         while i < n_in:
-            y0 += fill_from(at) * load(from_)
-            at += w_in
+            y0 += fill_from(w) * load(from_)
+            w += w_in
             from_ += x_step
             i += 1
         put(y_ + y_step * o, (y0 + y1) + (y2 + y3), add)
@@ -97,12 +97,11 @@ def lay(b_: int, b_row: int, b_col: int, strip_: int, deep: int, wide: int) -> N
 @kernel
 def times(a_: int, a_row: int, a_col: int, b_: int, b_row: int, b_col: int, c_: int, n: int, m: int, o: int) -> None:
     """(n, o) c = (n, m) a times (m, o) b, where one stride of b is 4."""
-    room, out = np.empty((DEEP + 1) * W, np.float32), np.empty((n if o % W else 0, W), np.float32)
-    strip_ = (room.ctypes.data + BYTES - 1) // BYTES * BYTES  # no vector in two lines of a cache
-    c = matrix(c_, n, o)
+    kept, strip_ = room(DEEP)
+    out, c = np.empty((n if o % W else 0, W), np.float32), matrix(c_, n, o)
     for first in range(0, o, W):
         wide = min(W, o - first)
-        to_, step = (c_ + 4 * first, 4 * o) if wide == W else (out.ctypes.data, BYTES)
+        to_, step = (c_ + 4 * first, 4 * o) if wide == W else (at(out), BYTES)
         for start in range(0, m, DEEP):
             deep = min(DEEP, m - start)
             from_ = b_ + start * b_row + first * b_col
@@ -112,13 +111,13 @@ def times(a_: int, a_row: int, a_col: int, b_: int, b_row: int, b_col: int, c_: 
             for r in range(n):
                 for j in range(wide):
                     c[r, first + j] = out[r, j]
-    room[0] = ZERO  # which keeps it until here
+    kept[0] = ZERO  # which keeps it until here
 
 
 @kernel
 def to_lanes(x_: int, row_W: np.ndarray, y_: int, D: int) -> None:
     """D vectors at y from W rows, each so many bytes beyond x."""
-    lines_, rows_, i = LINES.ctypes.data, row_W.ctypes.data, 0
+    lines_, rows_, i = at(LINES), at(row_W), 0
     while i + W <= D:
         turn(rows_, x_ + 4 * i, lines_, y_ + BYTES * i)
         i += W
@@ -138,7 +137,7 @@ def to_lanes(x_: int, row_W: np.ndarray, y_: int, D: int) -> None:
 @kernel
 def to_rows(x_: int, y_: int, row_W: np.ndarray, D: int) -> None:
     """The way back."""
-    lines_, rows_, i = LINES.ctypes.data, row_W.ctypes.data, 0
+    lines_, rows_, i = at(LINES), at(row_W), 0
     while i + W <= D:
         turn(lines_, x_ + BYTES * i, rows_, y_ + 4 * i)
         i += W
