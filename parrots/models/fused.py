@@ -70,8 +70,8 @@ def multiplies(x: Tensor, weight: Tensor) -> bool:
 
 
 def takes_block(x: Tensor, weight: Tensor) -> bool:
-    """Whether they take a norm, products with weights like this one, a matrix, and the residual in one call."""
-    return takes(x) and weight.dim() == 2 and weight.dtype is x.dtype and not torch.is_autocast_enabled("cpu")
+    """Whether they take a norm, products with weights like this one and the residual in one call."""
+    return takes(x) and weight.dtype is x.dtype and not torch.is_autocast_enabled("cpu")
 
 
 def takes_whole(x: Tensor) -> bool:
@@ -153,7 +153,10 @@ class Linear(torch.autograd.Function):
 
 
 class AttentionBlock(torch.autograd.Function):
-    """(B, S, D) x in, x + attention(norm(x)) out, by the weights of norm, queries, keys and values, and output."""
+    """(B, S, D) x in, x + attention(norm(x)) out, by the weights of norm, queries, keys and values, and output.
+
+    Weights with one dim more are those of as many trials (models/stacked.py), whose sequences are x in turn.
+    """
 
     @staticmethod
     def forward(
@@ -161,10 +164,10 @@ class AttentionBlock(torch.autograd.Function):
     ) -> Tensor:
         from parrots.models import compiled
 
-        x, (B, S, D) = x.contiguous(), x.shape
+        x, (B, S, D), K = x.contiguous(), x.shape, norm.numel() // norm.shape[-1]
         weights = norm.contiguous(), qkv.contiguous(), out.contiguous(), cos, sin
-        ctx.sizes = B, S, H, G, D // H
-        kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, len(qkv)), torch.empty_like(x)
+        ctx.sizes = K, B // K, S, H, G, D // H
+        kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, qkv.shape[-2]), torch.empty_like(x)
         y = torch.empty_like(x)
         compiled.attend_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)
         ctx.save_for_backward(x, *weights, *kept)
@@ -181,15 +184,18 @@ class AttentionBlock(torch.autograd.Function):
 
 
 class SwiGLUBlock(torch.autograd.Function):
-    """(B, S, D) x in, x + down(silu(gate) * up) of norm(x) out, by the weights of norm, gate and up, and down."""
+    """(B, S, D) x in, x + down(silu(gate) * up) of norm(x) out, by the weights of norm, gate and up, and down.
+
+    Of one trial or of several, as in `AttentionBlock`.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: Tensor, up: Tensor, down: Tensor, eps: float) -> Tensor:
         from parrots.models import compiled
 
-        x, (B, S, D), F = x.contiguous(), x.shape, down.shape[1]
-        weights = norm.contiguous(), up.contiguous(), down.contiguous()
-        ctx.sizes = B * S, D, F
+        x, (B, S, D), F = x.contiguous(), x.shape, down.shape[-1]
+        K, weights = norm.numel() // D, (norm.contiguous(), up.contiguous(), down.contiguous())
+        ctx.sizes = K, B * S // K, D, F
         kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, 2 * F), x.new_empty(B, S, F)
         y = torch.empty_like(x)
         compiled.swiglu_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)

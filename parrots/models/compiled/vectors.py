@@ -76,7 +76,7 @@ def matrix_of_indices(address: int, n: int, m: int) -> np.ndarray:
 
 
 @kernel
-def at(x: np.ndarray) -> int:
+def at(x: np.ndarray) -> Any:
     """Where an array begins, signed as all addresses are: of two kinds each kernel would be compiled twice."""
     return np.int64(x.ctypes.data)
 
