@@ -160,9 +160,10 @@ class Store:
         if run is None:
             start = int(about["started"].timestamp() * 1000)
             told = {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"]}
-            run = self.client.create_run(experiment_id, start, tags | told, about["name"])
-        for tag in tags.items() - run.data.tags.items():
-            self.client.set_tag(run.info.run_id, *tag)
+            run = self.client.create_run(experiment_id, start, {k: v for k, v in tags.items() if v} | told, about["name"])
+        for key, value in tags.items():
+            if run.data.tags.get(key, "") != value:
+                self.client.set_tag(run.info.run_id, key, value)
         if not path.exists():
             self.client.log_batch(run.info.run_id, params=params_of(about))
             self.client.set_terminated(run.info.run_id, "FAILED", ended(about))
@@ -295,11 +296,13 @@ def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
     """What MLflow's tables sort and its charts draw by: every field that may be an axis and every count.
 
     Of what a token touches the total and the experts: of every other group it touches all, which stands there already.
-    Numbers where they are numbers, so 1 and 0 for yes and no; a name is its last part, if no other field shares that.
+    Numbers where they are numbers, so 1 and 0 for yes and no; a name is its last part, if no other field shares that. Not the
+    task's, which is the experiment's: a search of a thousand runs takes as long as they have entries.
     """
     trial = Trial.model_validate_json(about["trial"])
     fields = flat(trial.model_dump(mode="json"))
     names = {dotted: name for name, dotted in short(tuple(fields)).items()}
+    del fields["task.kind"]
     said = {names.get(dotted, dotted): int(v) if isinstance(v, bool) else v for dotted, v in fields.items() if v is not None}
     counts = {name: about[name] for name in SCHEMA.names if re.match("total_|active_experts|N_|tokens|flops|workers", name)}
     return said | {"n_experts": trial.model.n_experts, "top_k": trial.model.top_k} | counts
