@@ -24,9 +24,10 @@ def resolved(trial: Trial, place: Placement, side_by_side: int = 1) -> Placement
 def chosen(trial: Trial, place: Placement, side_by_side: int = 1) -> str:
     """The mode for a trial here, one of several that train side by side or alone.
 
-    Eager on a CPU, where compiling gains 10 to 30 % and costs 14 to 29 s; for short trainings; for trials side by side, all of
-    which a failing compiler would end; and for workers that share a trial, of whom one whose compiler fails would leave the
-    others inside a collective. Elsewhere CUDA graphs where launches are what costs and nothing is in their way.
+    Eager on a CPU, where our kernels are faster than what torch.compile makes (benchmarks/results/train_step-compiled-cpu.md);
+    for short trainings; for trials side by side, all of which a failing compiler would end; and for workers that share a trial,
+    of whom one whose compiler fails would leave the others inside a collective. Elsewhere CUDA graphs where launches are what
+    costs and nothing is in their way.
     """
     if not place.device.startswith("cuda") or max(place.world, side_by_side) > 1 or trial.training.steps < LONG:
         return EAGER

@@ -27,6 +27,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return RMSNorm.apply(x, weight, eps) if written_out(x) else F.rms_norm(x, weight.shape, weight, eps)
 
 
+def widened(x: Tensor) -> Tensor:
+    """As float32 at least."""
+    return x if x.dtype is torch.float64 else x.float()
+
+
 class Linear(nn.Linear):
     """A matrix, without a bias."""
 

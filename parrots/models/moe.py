@@ -233,6 +233,8 @@ def chosen(x_TD: Tensor, routing: Routing, n_experts: int) -> str:
     """The fastest backend for these rows: numba's kernels where they go, as benchmarks/results/moe_ffn-cpu.md has it."""
     if routing.token_R is None and fused.takes(x_TD):
         return COMPILED
+    if x_TD.dtype is torch.float64:  # which grouped_mm does not take
+        return "padded"
     return fastest(len(routing.expert_R), n_experts, x_TD.shape[1], x_TD.device.type)
 
 

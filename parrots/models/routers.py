@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from parrots.models import fused
 from parrots.models.config import MoE
-from parrots.models.kernels import Linear
+from parrots.models.kernels import Linear, widened
 
 THRESHOLD_DECAY = 0.99
 
@@ -23,7 +23,7 @@ class Routing(NamedTuple):
     """One layer's choice for T tokens."""
 
     logits_TE: Tensor | None
-    """float32; None where there are none (hash). Without gradient where the router is never trained."""
+    """float32 at least; None where there are none (hash). Without gradient where the router is never trained."""
     probs_TE: Tensor | None
     """Their softmax over all experts."""
     token_R: Tensor | None
@@ -52,7 +52,7 @@ def count(index: Tensor, n: int) -> Tensor:
 
 def softmax_top_k(logits_TE: Tensor, k: int, renormalize: bool) -> Routing:
     """The `k` most probable experts a token (Shazeer 2017, as in Mixtral); ties go to either."""
-    logits_TE = logits_TE.float()
+    logits_TE = widened(logits_TE)
     if fused.takes(logits_TE):
         probs_TE, weight_R, expert_R, counts_E = fused.TopK.apply(logits_TE, k, renormalize)
         return Routing(logits_TE, probs_TE, None, expert_R, weight_R, counts_E)
@@ -99,7 +99,7 @@ class ExpertChoice(nn.Module):
     def forward(self, x_BSD: Tensor, tokens_BS: Tensor) -> Routing:
         B, S, _ = x_BSD.shape
         E, k = self.ffn.n_experts, self.ffn.top_k
-        logits_TE = self.linear(x_BSD.flatten(0, 1)).float()
+        logits_TE = widened(self.linear(x_BSD.flatten(0, 1)))
         probs_TE = logits_TE.softmax(-1)
         if not self.training:
             return self.above_threshold(logits_TE, probs_TE)

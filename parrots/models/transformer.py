@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from parrots.models import fused
 from parrots.models.cache import KVCache
 from parrots.models.config import Dense, Model, check_input
-from parrots.models.kernels import Linear, rms_norm, rotate
+from parrots.models.kernels import Linear, rms_norm, rotate, widened
 from parrots.models.moe import AUTO, DenseFFN, SparseFFN, check_backend
 from parrots.models.routers import ExpertChoice, Hash, Routing
 
@@ -97,7 +97,7 @@ class QKNorm(nn.Module):
     def scaled(self, qk: Tensor, *weights: Tensor) -> Tensor:
         """Normed and multiplied by these weights, which may have leading dims as `qk` has."""
         parts = qk.unflatten(-1, (2, sum(self.heads), -1)).split(self.heads, dim=-2)
-        scales = [torch.rsqrt(x.float().square().mean(self.over, keepdim=True) + self.eps).to(x.dtype) for x in parts]
+        scales = [torch.rsqrt(widened(x).square().mean(self.over, keepdim=True) + self.eps).to(x.dtype) for x in parts]
         return torch.cat([x * s * w for x, s, w in zip(parts, scales, weights, strict=True)], dim=-2).flatten(-3)
 
 

@@ -32,17 +32,9 @@ def run(backend, tensors, k, gated):
     """Output and the gradients of a random projection of it."""
     x_TD, logits_TE, up_EDU, down_EFD = tensors
     routing = softmax_top_k(logits_TE, k, renormalize=k > 1)
-    if logits_TE.dtype == torch.float64:  # the router computes in float32; here the formula is tested, not its rounding
-        routing = weighed_in_float64(logits_TE, routing, k)
     y_TD = backend(x_TD, routing, up_EDU, down_EFD, gated)
     probe = torch.randn(y_TD.shape, generator=torch.Generator().manual_seed(9)).to(y_TD)
     return y_TD, torch.autograd.grad((y_TD * probe).sum(), tensors), routing
-
-
-def weighed_in_float64(logits_TE, routing: Routing, k: int) -> Routing:
-    weights_TK = logits_TE.softmax(-1).gather(1, routing.expert_R.view(-1, k))
-    weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True) if k > 1 else weights_TK
-    return routing._replace(weight_R=weights_TK.flatten())
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -93,13 +85,19 @@ def test_a_fast_backend_is_the_loop_at_odd_widths_in_bfloat16(name, gated, width
     assert distance_to_loop(name, tensors, k, gated) < 6e-2
 
 
+def weighed(logits_TE, routing: Routing, k: int) -> Routing:
+    weights_TK = logits_TE.softmax(-1).gather(1, routing.expert_R.view(-1, k))
+    weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True) if k > 1 else weights_TK
+    return routing._replace(weight_R=weights_TK.flatten())
+
+
 def distance_to_loop(name, tensors, k, gated) -> float:
     """The largest in output and gradients, relative to each one's size where that is above 1; the loop in float64."""
     exact = [t.detach().double().requires_grad_() for t in tensors]
     y, grads, routing = run(BACKENDS[name], tensors, k, gated)
     # the same experts in both: a tie in bfloat16 may fall either way, and that is the router's choice, not the backend's
     x, logits, up, down = exact
-    want = loop(x, weighed_in_float64(logits, routing, k), up, down, gated)
+    want = loop(x, weighed(logits, routing, k), up, down, gated)
     probe = torch.randn(want.shape, generator=torch.Generator().manual_seed(9)).double()
     want_grads = torch.autograd.grad((want * probe).sum(), exact)
     pairs = zip((y, *grads), (want, *want_grads), strict=True)

@@ -33,6 +33,32 @@ def test_a_token_sees_only_its_past(transformer):
     assert (before[:, 10] - after[:, 10]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("qk_norm", ["none", "head", "projection"])
+@pytest.mark.parametrize(
+    "ffn", [*FFNS.values(), MoE(d_ff=12, n_experts=4, router="expert_choice", renormalize=False, n_shared=1)]
+)
+def test_in_float64_nothing_is_rounded_to_less(ffn, qk_norm):
+    """By central differences: their second-order error is far below what any rounding to float32 would leave."""
+    transformer = built(ffn, qk_norm=qk_norm).double().train()
+    tokens = torch.randint(VOCAB, (2, SEQ), generator=torch.Generator().manual_seed(0))
+    weights = list(transformer.parameters())
+    along = [torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) for w in weights]
+    slope = sum((g * a).sum() for g, a in zip(torch.autograd.grad(loss(transformer, tokens), weights), along, strict=True))
+
+    @torch.no_grad()
+    def moved(by: float) -> float:
+        torch._foreach_add_(weights, along, alpha=by)
+        value = loss(transformer, tokens)
+        torch._foreach_add_(weights, along, alpha=-by)
+        return value
+
+    assert (moved(1e-7) - moved(-1e-7)) / 2e-7 == pytest.approx(slope.item(), rel=1e-6)
+
+
+def loss(transformer, tokens):
+    return transformer(tokens).logits.square().mean()
+
+
 def test_logits_asked_for_at_some_positions_are_those_of_all(transformer):
     tokens = torch.randint(VOCAB, (3, SEQ), generator=torch.Generator().manual_seed(0))
     at = torch.tensor([0, 5, SEQ, 2 * SEQ + 3])
