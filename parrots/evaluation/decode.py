@@ -9,6 +9,7 @@ from parrots.models.config import count_active
 from parrots.models.transformer import Transformer
 
 SAVED = 10_000_000  # products of two numbers, from which on it is worth finding out which prompts begin alike
+COPIED = 300  # products in the time of which one number of keys and values finds another sequence
 
 
 @torch.no_grad()
@@ -96,12 +97,13 @@ def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> lanes.
     """What many prompts begin with, read once for all that do: all but one token of each at most."""
     batch, S = prompts_BS.shape
     vocab = model.head.weight.shape[0]
-    weights = count_active(model.config, vocab).N
+    c, weights = model.config, count_active(model.config, vocab).N
+    kept = 2 * c.n_layers * c.n_kv_heads * c.d_head  # numbers a token
     of_B = prompts_BS.new_zeros(batch)  # the sequence that each prompt goes on from
     state = lanes.Lanes(model, 1, 1, batch)
     for s in range(S - 1):
         following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
-        if (batch - len(following)) * weights < SAVED:
+        if (batch - len(following)) * weights < SAVED + COPIED * kept * s * len(following):
             break
         state.spread(following // vocab, s + 1)
         state.read(following % vocab, wanted=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from parrots.models.config import Model, MoE
@@ -15,10 +16,7 @@ from parrots.models.config import Model, MoE
 LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LONG = 400_000  # products of two numbers from which ours, called from Python, are sooner done than torch's
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
-LONGEST, LONGEST_WIDE = (
-    256,
-    128,
-)  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32 wide, of wider
+LONGEST, LONGEST_WIDE = 256, 64  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32, of wider
 
 
 @lru_cache(maxsize=1)
@@ -59,9 +57,12 @@ def takes(x: Tensor) -> bool:
     )
 
 
-def longest(d_head: int) -> int:
-    """Tokens of the longest sequence whose attention is faster here than torch's, heads being so wide."""
-    return LONGEST if d_head <= 32 else LONGEST_WIDE
+def longest(d_head: int, heads: int) -> int:
+    """Tokens of the longest sequence whose attention is faster here than torch's, for so many heads of sequences in all.
+
+    Fewer where they do not fill the lanes.
+    """
+    return (LONGEST if d_head <= 32 else LONGEST_WIDE) * heads // (LANES * blocks(heads))
 
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:
@@ -117,6 +118,7 @@ class RMSNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         from parrots.models import compiled
 
@@ -140,6 +142,7 @@ class Linear(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         from parrots.models import compiled
 
@@ -174,6 +177,7 @@ class AttentionBlock(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -203,6 +207,7 @@ class SwiGLUBlock(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -226,6 +231,7 @@ class SwiGLU(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         from parrots.models import compiled
 
@@ -250,6 +256,7 @@ class Attention(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         from parrots.models import compiled
 
@@ -278,6 +285,7 @@ class TopK(torch.autograd.Function):
         return probs, weight, expert, counts
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         from parrots.models import compiled
 
@@ -320,6 +328,7 @@ class Experts(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -361,6 +370,7 @@ class CrossEntropy(torch.autograd.Function):
         return logits.new_tensor(loss)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         from parrots.models import compiled
 

@@ -58,7 +58,8 @@ class Attention(nn.Module):
 
     def in_kernels(self, x_BSD: Tensor) -> bool:
         """Whether sequences so long are faster there, and whole: with nothing between the product and the rotation."""
-        return self.qk_norm is None and x_BSD.shape[1] <= fused.longest(self.d_head)
+        B, S, _ = x_BSD.shape
+        return self.qk_norm is None and fused.longest(self.d_head, B * self.heads[0]) >= S
 
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
@@ -183,11 +184,14 @@ class Transformer(nn.Module):
         """Logits of the token after each of `tokens_BS`, or (B, S, I) vectors, which follow what a cache holds.
 
         at_C: flat positions in (B * S) to which the logits are confined; a head over a large vocabulary is dear. ValueError
-        where experts that choose among later tokens are asked to decode; `eval()` makes their choice causal.
+        for more than `seq_len` tokens, and where experts that choose among later tokens are asked to decode; `eval()` makes
+        their choice causal.
         """
         if cache is not None and self.training and any(isinstance(module, ExpertChoice) for module in self.modules()):
             raise ValueError("router='expert_choice' looks at later tokens while it trains; decode with model.eval()")
         S = tokens_BS.shape[1]
+        if len(self.cos) < S:
+            raise ValueError(f"{S} tokens: the model's seq_len is {len(self.cos)}")
         at = slice(S) if cache is None else cache.positions(S)
         rotation = self.cos[at], self.sin[at]
         x_BSD = self.embedding(tokens_BS).to(

@@ -110,8 +110,9 @@ def test_the_router_is_softmax_and_top_k(renormalize, T, E, k):
 
 @pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (4, 1, 8), (1, 1, 34)])
 @pytest.mark.parametrize(("B", "S"), [(1, 1), (3, 7), (9, 16), (1, fused.LONGEST_WIDE), (2, fused.LONGEST)])
-def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d, B, S):
+def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d, B, S, monkeypatch):
     """Also where heads of sequences do not fill the lanes of a vector."""
+    monkeypatch.setattr(fused, "longest", lambda *_: S)
     attention = Attention(model(heads, kv, d))
     half = d // heads // 2
     angles = torch.outer(torch.arange(S), 10_000.0 ** (-torch.arange(half) / half)).repeat(1, heads + kv)
@@ -131,6 +132,7 @@ def test_half_a_block_in_one_call_is_its_formula(ffn, heads, kv, d, B, S, monkey
     for weight in block.parameters():
         torch.nn.init.normal_(weight, 0.0 if weight.dim() > 1 else 1.0, 0.3, generator=DRAW)
     names = [name for name, _ in block.named_parameters()]
+    monkeypatch.setattr(fused, "longest", lambda *_: S)
     half = d // heads // 2
     angles = torch.outer(torch.arange(S), 10_000.0 ** (-torch.arange(half) / half)).repeat(1, heads + kv)
     called = []
@@ -162,6 +164,12 @@ def test_what_is_no_number_is_never_hidden():
     assert y[3].isnan().any()
 
 
+def test_lanes_that_would_be_empty_shorten_what_is_worth_it():
+    assert fused.longest(8, 16) == fused.longest(8, 32) == fused.LONGEST
+    assert fused.longest(8, 4) == fused.LONGEST // 4
+    assert fused.longest(8, 17) == fused.LONGEST * 17 // 32
+
+
 @pytest.mark.parametrize("where", ["counted", "float64", "long"])
 def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
     transformer = Transformer(model(), 20, fused.LONGEST + 1)
@@ -184,16 +192,18 @@ def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
 @pytest.mark.parametrize("clip_norm", [0.5, 1e9])
 @pytest.mark.parametrize("ffn", [None, {"kind": "moe", "d_ff": 8, "n_experts": 4}])
 def test_a_step_is_clipping_and_adamw_as_torch_has_them(clip_norm, ffn):
-    """Also in state, so that a checkpoint of either goes on in the other."""
+    """Also in state, so that a checkpoint of either goes on in the other, and where a weight had no gradient once."""
     training = Training(steps=10, batch_size=1, lr=1e-2)
     ours = Transformer(model(ffn=ffn), 20, 8)
     ours.initialize(0)
     theirs = copy.deepcopy(ours)
     optimizers = [adamw(one, training) for one in (ours, theirs)]
     tokens = torch.randint(20, (4, 8), generator=DRAW)
-    for _ in range(5):
+    for step in range(5):
         for one in (ours, theirs):
             one(tokens).logits.logsumexp(-1).square().sum().backward()
+            if step == 0:
+                one.embedding.weight.grad = None
         want = torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
         assert descend(optimizers[0], clip_norm).item() == pytest.approx(want.item(), rel=1e-4)
         optimizers[1].step()
@@ -202,7 +212,7 @@ def test_a_step_is_clipping_and_adamw_as_torch_has_them(clip_norm, ffn):
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
         assert optimizers[0].state[a].keys() == optimizers[1].state[b].keys()
-        assert optimizers[0].state[a]["step"] == optimizers[1].state[b]["step"] == 5
+        assert optimizers[0].state[a]["step"] == optimizers[1].state[b]["step"] == (4 if a is ours.embedding.weight else 5)
 
 
 def reference_logits(transformer: Transformer, tokens: torch.Tensor) -> torch.Tensor:
@@ -280,6 +290,7 @@ def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
     transformer = Transformer(model(), 9, 12)
     transformer.initialize(0)
     transformer.eval()
+    monkeypatch.setattr(decode, "COPIED", 0)
     monkeypatch.setattr(decode, "SAVED", 150 * count_active(transformer.config, 9).N)
     prompts = torch.randint(9, (200, 6), generator=DRAW)
     prompts[:, :2] = torch.tensor([3, 5])
@@ -294,6 +305,14 @@ def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
     assert len(read) == 3, "the next position, read once for fewer than 150 others, is read by each"
     monkeypatch.setattr(decode, "SAVED", math.inf)
     assert torch.equal(generate(transformer, prompts, length, 3), shared)
+
+
+def test_prompts_of_which_a_few_are_the_same_are_not_copied_position_by_position():
+    transformer = Transformer(model(d=64), 9, 200)
+    transformer.initialize(0)
+    prompts = torch.randint(9, (400, 100), generator=DRAW)
+    prompts[:60] = prompts[0]
+    assert decode.read_shared(transformer.eval(), prompts, 101).past < 10
 
 
 def test_what_is_not_told_apart_in_lanes_is_decoded_with_a_cache():

@@ -59,6 +59,11 @@ def loss(transformer, tokens):
     return transformer(tokens).logits.square().mean()
 
 
+def test_more_tokens_than_positions_are_refused(transformer):
+    with pytest.raises(ValueError, match=f"{SEQ + 1} tokens: the model's seq_len is {SEQ}"):
+        transformer(torch.zeros(1, SEQ + 1, dtype=torch.int64))
+
+
 def test_logits_asked_for_at_some_positions_are_those_of_all(transformer):
     tokens = torch.randint(VOCAB, (3, SEQ), generator=torch.Generator().manual_seed(0))
     at = torch.tensor([0, 5, SEQ, 2 * SEQ + 3])

@@ -31,17 +31,14 @@ def norm(addresses: np.ndarray, sizes: np.ndarray) -> float:
 def adamw(
     at: np.ndarray, sizes: np.ndarray, clip: float, lr: float, beta1: float, beta2: float, eps: float, decay: float
 ) -> None:
-    """A step of AdamW on gradients times `clip`: at[0] to at[4] are where weights, means, squares, gradients and steps are.
-
-    All have made as many steps as the first.
-    """
-    t = np.float64(vector(at[4, 0], 1)[0]) + 1
+    """A step of AdamW on gradients times `clip`: at[0] to at[4] are where weights, means, squares, gradients and steps are."""
     b1, b2, c = np.float32(1 - beta1), np.float32(beta2), np.float32(clip)
-    rate, root = np.float32(lr / (1 - beta1**t)), np.float32(1 / np.sqrt(1 - beta2**t))
     keep, tiny = np.float32(1 - lr * decay), np.float32(eps)
     for w in range(len(sizes)):
         n, steps = sizes[w], vector(at[4, w], 1)
         steps[0] += ONE
+        t = np.float64(steps[0])
+        rate, root = np.float32(lr / (1 - beta1**t)), np.float32(1 / np.sqrt(1 - beta2**t))
         p, m, v, g = vector(at[0, w], n), vector(at[1, w], n), vector(at[2, w], n), vector(at[3, w], n)
         for i in range(n):
             x = g[i] * c
