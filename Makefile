@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # tests that start servers, browsers, hosts or whole sweeps, and kill some of them
-SYSTEM := tests/system tests/browser tests/chaos tests/e2e tests/tracking/test_postgres.py \
+SYSTEM := tests/e2e tests/chaos tests/system tests/browser tests/tracking/test_postgres.py \
 	$(patsubst %,tests/security/test_%.py,mlflow ray secrets fuzz)
 
 .PHONY: quickstart test test-system slow lint audit venv clean
@@ -27,7 +27,7 @@ test: venv
 	$(BIN)/pytest tests --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(SYSTEM) tests/slow)
 
 test-system: venv
-	$(BIN)/pytest $(SYSTEM) -m "not slow" -rs --durations 10
+	$(BIN)/pytest $(SYSTEM) -m "not slow" -rs --durations 10 --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow: venv
 	PARROTS_FUZZ_SECONDS=300 $(BIN)/pytest tests/slow tests/security/test_fuzz.py -rs
