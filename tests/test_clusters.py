@@ -25,6 +25,7 @@ from sweeps.verbs import cluster
 HERE = Path(__file__).parent.parent
 FILES = [HERE / "cluster.yaml", HERE / "clusters" / "gcp.yaml", HERE / "clusters" / "onprem.yaml"]
 CLOUDS = FILES[:2]
+SHUT = ("RAY_enable_metrics_collection=0", "AUTOSCALER_METRIC_PORT=65536", "DASHBOARD_METRIC_PORT=65536")
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.name)
@@ -50,6 +51,14 @@ def test_every_ray_that_starts_asks_for_the_token_and_shows_its_dashboard_to_no_
     assert "0.0.0.0" not in text
     assert found["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert any(line.startswith("chmod 600 ~/.ray/auth_token") for line in found["setup_commands"])
+
+
+def test_no_port_is_opened_for_counts_that_ask_for_no_token(text):
+    found = yaml.safe_load(text)
+    (head,) = (line for line in found["head_start_ray_commands"] if "ray start" in line)
+    (worker,) = (line for line in found["worker_start_ray_commands"] if "ray start" in line)
+    assert set(SHUT) <= set(re.split(r"[\s;]+", head))
+    assert SHUT[0] in worker.split()
 
 
 def test_packages_are_those_that_pass_the_tests(text):
@@ -144,7 +153,7 @@ RAY_JOB = {
         "rayVersion": str,
         "authOptions": {"mode": ("disabled", "token"), "secretName": str},
         "enableInTreeAutoscaling": bool,
-        "autoscalerOptions": {"version": ("v1", "v2"), "idleTimeoutSeconds": int},
+        "autoscalerOptions": {"version": ("v1", "v2"), "idleTimeoutSeconds": int, "env": [{"name": str, "value": str}]},
         "headGroupSpec": GROUP,
         "workerGroupSpecs": [
             GROUP
@@ -196,6 +205,10 @@ def test_the_ray_job_asks_for_the_token_and_holds_its_drivers_where_nothing_vani
     of = ray_job["spec"]["rayClusterSpec"]
     assert of["authOptions"]["mode"] == "token"
     assert of["rayVersion"] == version("ray")
+    shut = [{"name": name, "value": value} for name, value in (one.split("=") for one in SHUT)]
+    assert all(shut[1] in one for one in (of["autoscalerOptions"]["env"], head["template"]["spec"]["containers"][0]["env"]))
+    for group in (head, *workers.values()):
+        assert all(one in group["template"]["spec"]["containers"][0]["env"] for one in shut)
     assert head["resources"] == {"CPU": "0", DRIVER: "1000"}
     market = {name: one["template"]["spec"]["nodeSelector"]["parrots/market"] for name, one in workers.items()}
     assert market == {"spot": "spot", "on-demand": "on-demand"}

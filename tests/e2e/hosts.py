@@ -6,6 +6,8 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 TOOLS = ("ip", "unshare", "sshd", "ssh", "ssh-keygen", "rsync")
@@ -83,6 +85,21 @@ exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
                     return
             assert time.monotonic() < end, (self.folder / "log").read_text()
             time.sleep(0.1)
+
+    def telling(self, path: str) -> list[int]:
+        """The ports that answer a request for this path from another host, and ask for nothing in turn."""
+        sockets = ["ip", "netns", "exec", self.name, "ss", "--no-header", "--listening", "--tcp", "--numeric"]
+        listening = [
+            line.split()[3] for line in subprocess.run(sockets, capture_output=True, text=True, check=True).stdout.splitlines()
+        ]
+        assert f"{self.address}:22" in listening or "0.0.0.0:22" in listening
+        found = []
+        for port in {int(address.rpartition(":")[2]) for address in listening}:
+            with suppress(OSError, HTTPException), closing(HTTPConnection(self.address, port, timeout=5)) as connection:
+                connection.request("GET", path)
+                if connection.getresponse().status == 200:
+                    found.append(port)
+        return found
 
     def kill(self) -> None:
         """SIGKILL to everything on it at once."""

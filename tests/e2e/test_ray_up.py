@@ -178,6 +178,7 @@ def test_the_page_on_three_hosts_one_of_which_is_lost_meanwhile(cluster):
             while "are there" in said[line]:
                 assert "of at least 3 are there" in said[line]
                 said[line] = cluster(line)
+            assert not [counts for host in cluster.hosts if (counts := host.telling("/metrics"))]
         else:
             said[line] = cluster(line)
     assert set(rows["trial_id"]) == {cell.trial.id for cell in cells}
