@@ -95,20 +95,23 @@ def check_tokens(tokens: Tensor, vocab_size: int) -> None:
 
 def read_shared(model: Transformer, prompts_BS: Tensor, capacity: int) -> lanes.Lanes:
     """What many prompts begin with, read once for all that do: all but one token of each at most."""
-    batch, S = prompts_BS.shape
-    vocab = model.head.weight.shape[0]
-    c, weights = model.config, count_active(model.config, vocab).N
+    from parrots.models import compiled
+
+    (batch, S), V, c = prompts_BS.shape, len(model.embedding.weight), model.config
+    prompts_BS, of_B, sizes_S = prompts_BS.contiguous(), prompts_BS.new_empty(batch), prompts_BS.new_empty(S)
+    before_SB, token_SB = prompts_BS.new_empty(2, S, batch)
     kept = 2 * c.n_layers * c.n_kv_heads * c.d_head  # numbers a token
-    of_B = prompts_BS.new_zeros(batch)  # the sequence that each prompt goes on from
-    state = lanes.Lanes(model, 1, 1, batch)
-    for s in range(S - 1):
-        following, next_B = torch.unique(of_B * vocab + prompts_BS[:, s], return_inverse=True)
-        if (batch - len(following)) * weights < SAVED + COPIED * kept * s * len(following):
-            break
-        state.spread(following // vocab, s + 1)
-        state.read(following % vocab, wanted=False)
-        of_B = next_B
-    state.spread(of_B, capacity)
+    costs = float(count_active(c, V).N), float(SAVED), float(COPIED * kept)
+    found = (fused.at(x) for x in (of_B, before_SB, token_SB, sizes_S))
+    shared = compiled.beginnings(fused.at(prompts_BS), batch, S, V, *costs, *found)
+    sizes = sizes_S.tolist()[:shared]
+    state = lanes.Lanes(model, sizes[0] if shared else batch, 1 if shared else capacity, batch)
+    for s, n in enumerate(sizes):
+        if s:
+            state.spread(before_SB[s, :n], s + 1)
+        state.read(token_SB[s, :n], wanted=False)
+    if shared:
+        state.spread(of_B, capacity)
     return state
 
 

@@ -53,7 +53,9 @@ def take(model: Transformer, N: int) -> bool:
     ffns = [block.ffn for block in model.blocks]
     if any(ffn.backend not in (AUTO, COMPILED) or type(ffn.router) is not TopK for ffn in ffns if isinstance(ffn, SparseFFN)):
         return False
-    return all(type(weight) is nn.Parameter and weight.is_contiguous() for weight in model.parameters())
+    others = model.embedding.weight, model.norm.weight, model.head.weight
+    each = (*others, *(weight for block in model.blocks for weight in weights(block) if weight is not None))
+    return all(type(weight) is nn.Parameter and weight.is_contiguous() for weight in each)
 
 
 class Lanes:
@@ -72,7 +74,7 @@ class Lanes:
         self.sparse = (ffn.d_ff, ffn.n_experts, ffn.top_k) if isinstance(ffn, MoE) else (0, 0, 0)
         self.dense = ffn.n_shared * ffn.d_ff if isinstance(ffn, MoE) else ffn.d_ff
         self.renormalize = isinstance(ffn, MoE) and ffn.renormalize
-        self.addresses = torch.tensor([addresses(block) for block in model.blocks])  # type: ignore[arg-type]
+        self.addresses = torch.tensor([[0 if w is None else fused.at(w) for w in weights(block)] for block in model.blocks])
         self.heads = c.n_heads, c.n_kv_heads, c.d_head
         first = model.blocks[0]
         assert isinstance(first, Block)
@@ -132,16 +134,16 @@ class Lanes:
         return *places, *shape, self.gated, self.renormalize, model.config.norm_eps
 
 
-def addresses(block: Block) -> list[int]:
-    """Of a layer's weights, as `decoding.read` wants them; 0 for what it has not."""
+def weights(block: nn.Module) -> list[Tensor | None]:
+    """A layer's, as `decoding.read` wants their addresses; None for what it has not."""
+    assert isinstance(block, Block)
     ffn, attention = block.ffn, block.attention
-    weights: list[Tensor | None] = [block.attention_norm.weight, attention.qkv.weight, attention.out.weight]
-    weights.append(block.ffn_norm.weight)
+    found: list[Tensor | None] = [block.attention_norm.weight, attention.qkv.weight, attention.out.weight]
+    found.append(block.ffn_norm.weight)
     if isinstance(ffn, SparseFFN):
         assert isinstance(ffn.router, TopK)
-        weights += [ffn.up_EDU, ffn.down_EFD, ffn.router.linear.weight]
+        found += [ffn.up_EDU, ffn.down_EFD, ffn.router.linear.weight]
     else:
-        weights += [None] * 3
+        found += [None] * 3
     dense = ffn.shared if isinstance(ffn, SparseFFN) else ffn
-    weights += [dense.up.weight, dense.down.weight] if dense is not None else [None] * 2
-    return [0 if weight is None else fused.at(weight) for weight in weights]
+    return found + ([dense.up.weight, dense.down.weight] if dense is not None else [None] * 2)

@@ -14,7 +14,7 @@ from parrots.models.compiled.blocks import (
     swiglu_block,
     swiglu_block_back,
 )
-from parrots.models.compiled.decoding import STRIP, decode, read, spread
+from parrots.models.compiled.decoding import STRIP, beginnings, decode, read, spread
 from parrots.models.compiled.experts import (
     by_expert,
     by_expert_rows_back,
@@ -36,6 +36,7 @@ __all__ = [
     "attend_block_back",
     "attention",
     "attention_back",
+    "beginnings",
     "by_expert",
     "by_expert_rows_back",
     "by_expert_weights_back",

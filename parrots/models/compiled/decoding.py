@@ -106,26 +106,25 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
     for e in range(1, E):
         x = load(logits_ + BYTES * e)
         most = where_greater(x, most, x, most)
-    total = value(0)
-    for e in range(E):
-        total += exp(load(logits_ + BYTES * e) - most)
-    taken = value(0)
+    total, taken = value(0), value(0)
+    if not renormalize:  # where the others' do not count
+        for e in range(E):
+            total += exp(load(logits_ + BYTES * e) - most)
     for k in range(K):
         best, index = value(-1e30), value(0)
         for e in range(E):
             x = load(logits_ + BYTES * e)
             index = where_greater(x, best, fill(np.float32(e)), index)
             best = where_greater(x, best, x, best)
-        for e in range(E):
+        for e in range(E if k < K - 1 else 0):
             apart = fill(np.float32(e)) - index
             store(logits_ + BYTES * e, where_greater(apart * apart, value(0.5), load(logits_ + BYTES * e), value(-1e30)))
-        p = exp(best - most) / total
+        p = exp(best - most)
         store(expert_ + BYTES * k, index)
         store(weight_ + BYTES * k, p)
         taken += p
-    if renormalize:
-        for k in range(K):
-            store(weight_ + BYTES * k, load(weight_ + BYTES * k) / taken)
+    for k in range(K):
+        store(weight_ + BYTES * k, load(weight_ + BYTES * k) / (taken if renormalize else total))
 
 
 @kernel
@@ -346,6 +345,44 @@ def decode(
             going |= not done[n]
         if not going:
             break
+
+
+@kernel
+def beginnings(
+    tokens_: int, n: int, S: int, V: int, weights: float, saved: float, copied: float,
+    of_: int, before_: int, token_: int, sizes_: int,
+) -> int:  # fmt: skip
+    """How many positions of n sequences of (n, S) tokens are read once for all that begin alike, and what begins so.
+
+    As long as a sequence fewer saves `weights` products, and all at least `saved` and `copied` for each and each position before.
+    of: (n,) the beginning that each sequence goes on from. before and token: (S, n) the beginning, one token shorter, that
+    each of a position goes on from, and its token; there are as many as `sizes` says.
+    """
+    tokens, of, sizes = matrix_of_indices(tokens_, n, S), indices(of_, n), indices(sizes_, S)
+    before, token = matrix_of_indices(before_, S, n), matrix_of_indices(token_, S, n)
+    slots = 4
+    while slots < 2 * n:
+        slots *= 2
+    number, key, next_of = np.empty(slots, np.int64), np.empty(slots, np.int64), np.empty(n, np.int64)
+    of[:] = 0
+    for s in range(S - 1):
+        number[:] = -1
+        found = 0
+        for i in range(n):
+            mine = of[i] * V + tokens[i, s]
+            at = np.int64((np.uint64(mine) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & (slots - 1)
+            while number[at] >= 0 and key[at] != mine:
+                at = (at + 1) & (slots - 1)
+            if number[at] < 0:
+                number[at], key[at] = found, mine
+                before[s, found], token[s, found] = of[i], tokens[i, s]
+                found += 1
+            next_of[i] = number[at]
+        if (n - found) * weights < saved + copied * s * found:
+            return s
+        of[:] = next_of
+        sizes[s] = found
+    return S - 1
 
 
 @kernel
