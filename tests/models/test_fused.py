@@ -307,6 +307,23 @@ def test_beginnings_that_prompts_share_are_read_once(monkeypatch):
     assert torch.equal(generate(transformer, prompts, length, 3), shared)
 
 
+@pytest.mark.parametrize("V", [9, 50_000, 2**40])
+def test_what_begins_alike_is_found_whatever_the_vocabulary(V):
+    from parrots.models import compiled
+
+    some = torch.randint(V, (40, 5), generator=DRAW)
+    some[20:, :3] = some[:20, :3]
+    prompts = some[torch.randint(40, (300,), generator=DRAW)]
+    of, sizes, (before, token) = torch.empty(300, dtype=int), torch.empty(5, dtype=int), torch.empty(2, 5, 300, dtype=int)
+    found = map(fused.at, (of, before, token, sizes))
+    assert compiled.beginnings(fused.at(prompts), 300, 5, V, 1.0, 0.0, 0.0, *found) == 4
+    assert sizes[:4].tolist() == [len(prompts[:, : s + 1].unique(dim=0)) for s in range(4)]
+    for s in (3, 2, 1, 0):  # back from where each sequence goes on
+        assert torch.equal(token[s, of], prompts[:, s])
+        of = before[s, of]
+    assert not of.any()
+
+
 def test_prompts_of_which_a_few_are_the_same_are_not_copied_position_by_position():
     transformer = Transformer(model(d=64), 9, 200)
     transformer.initialize(0)

@@ -354,9 +354,9 @@ def beginnings(
 ) -> int:  # fmt: skip
     """How many positions of n sequences of (n, S) tokens are read once for all that begin alike, and what begins so.
 
-    As long as a sequence fewer saves `weights` products, and all at least `saved` and `copied` for each and each position before.
-    of: (n,) the beginning that each sequence goes on from. before and token: (S, n) the beginning, one token shorter, that
-    each of a position goes on from, and its token; there are as many as `sizes` says.
+    As long as a sequence fewer saves `weights` products, and all together `saved`, and `copied` for each that is left and each
+    position before. of: (n,) the beginning that each sequence goes on from. before and token: (S, n) the beginning, one token
+    shorter, that each of a position goes on from, and its token; there are as many as `sizes` says.
     """
     tokens, of, sizes = matrix_of_indices(tokens_, n, S), indices(of_, n), indices(sizes_, S)
     before, token = matrix_of_indices(before_, S, n), matrix_of_indices(token_, S, n)
