@@ -3,7 +3,7 @@
 Claim      At equal width each further layer finds more shortest paths: two more than one, three than two, four than three. A
            phone-book is held alike, within 0.1 in log10, by four narrow layers and by one wide one.
 Command    parrots run depth [--scale laptop|h200|paper|smoke]
-Cost       laptop: 10 models on graphs of 5 vertices and 2 on a book, 3 seeds each, planned at 5 minutes on two cores. h200:
+Cost       laptop: 10 models on graphs of 5 vertices and 2 on a book, 3 seeds each, planned at 3 minutes on two cores. h200:
            assumed to take under 20 minutes on one. paper: 264 trials.
 Expected   Graph tasks want a depth that grows with log n (Sanford et al. 2024, arXiv 2405.18512). docs/LOG.md has our runs.
 

@@ -3,7 +3,7 @@
 Claim      Dense models and MoE lie on one line in total parameters: at equal N_total the MoE's book is within 0.1 in log10 of
            the dense model's, and N_total foretells it better than N_active. In bits the same.
 Command    parrots run figure4a [--scale laptop|h200|paper|smoke]
-Cost       laptop: 7 models x 2 learning rates, three measures: 13 minutes planned on two cores. h200: assumed to take under 20
+Cost       laptop: 7 models x 2 learning rates, three measures: 9 minutes planned on two cores. h200: assumed to take under 20
            minutes on one, at batch 4,096 and 100 exposures, which is not the paper's batch. paper: all 1,232 trials.
 Expected   The paper: a dense and an MoE model of equal N_total know books of equal size. docs/LOG.md has our runs.
 

@@ -4,7 +4,7 @@ Claim      Two experts, one a token, divide two clusters of tokens between thems
            by 0.1 than a random router's. At equal N_total a book is held alike by dense models and MoE (within 0.1 in log10).
            At equal N_active, paths are found alike whatever the number of experts (within 0.05).
 Command    parrots run first_three [--scale laptop|h200|paper|smoke]
-Cost       laptop: 32 trials, planned at 3 minutes on two cores. h200: assumed to take under 20 minutes. paper: 204 trials.
+Cost       laptop: 32 trials, planned at 2 minutes on two cores. h200: assumed to take under 20 minutes. paper: 204 trials.
 Expected   Figures 4a and 4b of arXiv 2410.19034 in small. docs/LOG.md has our runs.
 
 The paper asks the second of these in another way (figure 4a) and the others not at all, so h200 and paper are ours, in twelve

@@ -3,7 +3,7 @@
 Claim      Memory does not care who chooses the expert: hash and random routers store within 0.05 in log10 of what a learned one
            does. On paths a learned router is better than a hashed one.
 Command    parrots run routing [--scale laptop|h200|paper|smoke]
-Cost       laptop: 6 routers x 3 seeds x 2 tasks, planned at 5 minutes on two cores. h200: one seed, assumed to take under 20
+Cost       laptop: 6 routers x 3 seeds x 2 tasks, planned at 4 minutes on two cores. h200: one seed, assumed to take under 20
            minutes on one. paper: 144 trials.
 Expected   Nothing is published: a reviewer of arXiv 2410.19034 asked for it. docs/LOG.md has our runs.
 

@@ -3,7 +3,7 @@
 Claim      The critical width, where accuracy crosses 0.85, does not move with the number of experts: at equal |V| that of
            MoE is within 0.15 in log10 of that of dense models. It grows with |V|.
 Command    parrots run theory [--scale laptop|h200|paper|smoke]; `parrots theory` checks the constructions themselves.
-Cost       laptop: 45 models of one layer, two seeds and three learning rates each, planned at 21 minutes on two cores.
+Cost       laptop: 45 models of one layer, two seeds and three learning rates each, planned at 17 minutes on two cores.
 Expected   Theorem 3.2: width x heads = Omega(|V| / log N), whatever the number of experts. docs/LOG.md has our runs.
 
 The task is set disjointness in the theorem's own form: s and d have |V| / 3 neighbours each and share one or none; two each
