@@ -57,14 +57,16 @@ def row(run: Any, experiment: str) -> dict[str, Any]:
     """
     params = {key: _number(value) for key, value in run.data.params.items()}
     tags, state = run.data.tags, STATES.get(run.info.status, UNFINISHED)
+    task = experiment.removeprefix("parrots/")
+    same = {key: value for key, value in sorted(params.items()) if key not in APART}
     about = {
         "run_id": run.info.run_id,
         "name": run.info.run_name,
-        "task": experiment.removeprefix("parrots/"),
+        "task": task,
         "status": tags.get("status", state),
         "reason": "" if state == "done" else f"MLflow says {run.info.status.lower()}",
         **{name: tags[name] for name in ("trial_id", "sweep") if name in tags},
-        "configuration": json.dumps({key: value for key, value in sorted(params.items()) if key not in APART}),
+        "configuration": json.dumps({"task.kind": task} | same),
     }
     told = about | {f"params.{key}" if key in about else key: value for key, value in params.items()}
     return told | {f"metrics.{key}" if key in told else key: value for key, value in run.data.metrics.items()}

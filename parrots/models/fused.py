@@ -2,13 +2,13 @@
 
 # Letters as in parrots/models/compiled
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from parrots.models.config import Model, MoE
@@ -17,6 +17,18 @@ LARGE = 100_000  # elements from which several threads of torch beat one of ours
 LONG = 400_000  # products of two numbers from which ours, called from Python, are sooner done than torch's
 LANES = 16  # parrots.models.compiled.vectors.W, which takes a second to import
 LONGEST, LONGEST_WIDE = 256, 64  # tokens of a sequence in whose attention the kernel is faster: of heads up to 32, of wider
+
+
+def not_again(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `backward` without a gradient of its own: asked for one (create_graph), it raises where autograd would say nothing."""
+
+    @wraps(backward)
+    def asked(ctx: Any, *grads: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the CPU kernels' gradients have none of their own; take float64, whose operators are torch's")
+        return backward(ctx, *grads)
+
+    return asked
 
 
 @lru_cache(maxsize=1)
@@ -62,7 +74,7 @@ def longest(d_head: int, heads: int) -> int:
 
     Fewer where they do not fill the lanes.
     """
-    return (LONGEST if d_head <= 32 else LONGEST_WIDE) * heads // (LANES * blocks(heads))
+    return (LONGEST if d_head <= 32 else LONGEST_WIDE) * heads // (LANES * max(blocks(heads), 1))
 
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:
@@ -118,7 +130,7 @@ class RMSNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         from parrots.models import compiled
 
@@ -142,7 +154,7 @@ class Linear(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
         from parrots.models import compiled
 
@@ -177,7 +189,7 @@ class AttentionBlock(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -207,7 +219,7 @@ class SwiGLUBlock(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -231,7 +243,7 @@ class SwiGLU(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         from parrots.models import compiled
 
@@ -256,7 +268,7 @@ class Attention(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         from parrots.models import compiled
 
@@ -285,7 +297,7 @@ class TopK(torch.autograd.Function):
         return probs, weight, expert, counts
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
         from parrots.models import compiled
 
@@ -328,7 +340,7 @@ class Experts(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
@@ -370,7 +382,7 @@ class CrossEntropy(torch.autograd.Function):
         return logits.new_tensor(loss)
 
     @staticmethod
-    @once_differentiable
+    @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         from parrots.models import compiled
 

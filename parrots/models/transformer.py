@@ -190,8 +190,9 @@ class Transformer(nn.Module):
         if cache is not None and self.training and any(isinstance(module, ExpertChoice) for module in self.modules()):
             raise ValueError("router='expert_choice' looks at later tokens while it trains; decode with model.eval()")
         S = tokens_BS.shape[1]
-        if len(self.cos) < S:
-            raise ValueError(f"{S} tokens: the model's seq_len is {len(self.cos)}")
+        past = 0 if cache is None or isinstance(cache.length, Tensor) else cache.length  # a tensor may be on a GPU
+        if past + S > len(self.cos):
+            raise ValueError(f"{past + S} tokens: the model's seq_len is {len(self.cos)}")
         at = slice(S) if cache is None else cache.positions(S)
         rotation = self.cos[at], self.sin[at]
         x_BSD = self.embedding(tokens_BS).to(

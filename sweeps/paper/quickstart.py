@@ -3,7 +3,7 @@
 Claim      Memory follows total parameters: the bits of a phone-book that a model holds. Reasoning follows active ones:
            how often it names the middle of a length-2 path. Each is decided by which size predicts left-out models better.
 Command    parrots run quickstart
-Cost       55 trials, about 1,050 CPU-seconds: under 10 minutes on two cores.
+Cost       55 trials, about 520 CPU-seconds of training, planned at 4 minutes on two cores.
 Expected   Memory between 1.1 and 2.3 bits a parameter, dense and MoE near one line in N_total; path accuracy about .3 at
            d = 16, .6 at 32 and .95 at 64. docs/LOG.md has the runs.
 

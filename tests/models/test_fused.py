@@ -170,6 +170,24 @@ def test_lanes_that_would_be_empty_shorten_what_is_worth_it():
     assert fused.longest(8, 17) == fused.LONGEST * 17 // 32
 
 
+def test_a_gradient_of_a_gradient_is_refused_and_not_left_out():
+    x = normal(4, 8)
+    for y in (kernels.rms_norm(x, torch.ones(8), 1e-5), kernels.cross_entropy(x, torch.zeros(4, dtype=torch.int64))):
+        with pytest.raises(RuntimeError, match="have none of their own"):
+            torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+def test_a_router_in_lanes_hides_nothing_that_is_no_number():
+    from parrots.models.compiled.decoding import choose
+
+    for renormalize in (True, False):
+        logits, expert, weight = torch.zeros(4, 16), torch.zeros(2, 16), torch.zeros(2, 16)
+        logits[2, 5] = torch.nan
+        choose(fused.at(logits), fused.at(expert), fused.at(weight), 4, 2, renormalize)
+        assert weight[:, 5].isnan().all()
+        assert weight[:, :5].sum() == pytest.approx(5.0 if renormalize else 2.5)
+
+
 @pytest.mark.parametrize("where", ["counted", "float64", "long"])
 def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
     transformer = Transformer(model(), 20, fused.LONGEST + 1)

@@ -62,6 +62,14 @@ def loss(transformer, tokens):
 def test_more_tokens_than_positions_are_refused(transformer):
     with pytest.raises(ValueError, match=f"{SEQ + 1} tokens: the model's seq_len is {SEQ}"):
         transformer(torch.zeros(1, SEQ + 1, dtype=torch.int64))
+    cache = KVCache(transformer.config, 1, SEQ + 1, transformer.embedding.weight)
+    transformer(torch.zeros(1, SEQ, dtype=torch.int64), cache)
+    with pytest.raises(ValueError, match=f"{SEQ + 1} tokens"):
+        transformer(torch.zeros(1, 1, dtype=torch.int64), cache)
+
+
+def test_no_sequences_have_no_logits(transformer):
+    assert transformer(torch.zeros(0, 5, dtype=torch.int64)).logits.shape == (0, 5, VOCAB)
 
 
 def test_logits_asked_for_at_some_positions_are_those_of_all(transformer):

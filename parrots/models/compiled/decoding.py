@@ -102,11 +102,11 @@ def choose(logits_: int, expert_: int, weight_: int, E: int, K: int, renormalize
 
     The logits of those chosen are overwritten.
     """
-    most = load(logits_)
-    for e in range(1, E):
+    most, total, taken = load(logits_), value(0), value(0)
+    for e in range(E):
         x = load(logits_ + BYTES * e)
         most = where_greater(x, most, x, most)
-    total, taken = value(0), value(0)
+        taken += x - x  # what is no number is never hidden
     if not renormalize:  # where the others' do not count
         for e in range(E):
             total += exp(load(logits_ + BYTES * e) - most)
