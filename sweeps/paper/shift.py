@@ -2,7 +2,7 @@
 
 Claim      Active parameters foretell accuracy under each shift, as they do on graphs like those of the training.
 Command    parrots run shift [--scale laptop|h200|paper|smoke]
-Cost       laptop: the 138 trials of figure4b, which are not trained again where that has run; an evaluation takes a second.
+Cost       laptop: the 78 trials of figure4b, which are not trained again where that has run; an evaluation takes a second.
            h200 and paper: figure4b's too, with weights that figure4b itself does not keep there, so this one goes first.
 Expected   Nothing is published: a reviewer of arXiv 2410.19034 asked for it. docs/LOG.md has our runs.
 
