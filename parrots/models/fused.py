@@ -167,6 +167,22 @@ class Linear(torch.autograd.Function):
         return gx, gw
 
 
+def through_block(ctx: Any, kernel: Callable[..., None], tensors: tuple[Tensor, ...], eps: float) -> Tensor:
+    """What half a block makes of the first of `tensors`; the others are its weights and what it leaves for the way back."""
+    y = torch.empty_like(tensors[0])
+    kernel(*map(at, tensors), at(y), *ctx.sizes, eps)
+    ctx.save_for_backward(*tensors)
+    return y
+
+
+def back_through_block(ctx: Any, kernel: Callable[..., None], gradient: Tensor) -> list[Tensor]:
+    """The gradients of its input and of its three weights, which stand first among what was saved."""
+    saved, g = ctx.saved_tensors, gradient.contiguous()
+    wanted = [torch.empty_like(x) for x in saved[:4]]
+    kernel(at(g), *map(at, saved), *map(at, wanted), *ctx.sizes)
+    return wanted
+
+
 class AttentionBlock(torch.autograd.Function):
     """(B, S, D) x in, x + attention(norm(x)) out, by the weights of norm, queries, keys and values, and output.
 
@@ -183,20 +199,14 @@ class AttentionBlock(torch.autograd.Function):
         weights = norm.contiguous(), qkv.contiguous(), out.contiguous(), cos, sin
         ctx.sizes = K, B // K, S, H, G, D // H
         kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, qkv.shape[-2]), torch.empty_like(x)
-        y = torch.empty_like(x)
-        compiled.attend_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)
-        ctx.save_for_backward(x, *weights, *kept)
-        return y
+        return through_block(ctx, compiled.attend_block, (x, *weights, *kept), eps)
 
     @staticmethod
     @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
-        saved, g = ctx.saved_tensors, grads[0].contiguous()
-        wanted = [torch.empty_like(x) for x in saved[:4]]
-        compiled.attend_block_back(at(g), *map(at, saved), *map(at, wanted), *ctx.sizes)
-        return *wanted, None, None, None, None, None
+        return *back_through_block(ctx, compiled.attend_block_back, grads[0]), None, None, None, None, None
 
 
 class SwiGLUBlock(torch.autograd.Function):
@@ -213,20 +223,14 @@ class SwiGLUBlock(torch.autograd.Function):
         K, weights = norm.numel() // D, (norm.contiguous(), up.contiguous(), down.contiguous())
         ctx.sizes = K, B * S // K, D, F
         kept = torch.empty_like(x), x.new_empty(B, S), x.new_empty(B, S, 2 * F), x.new_empty(B, S, F)
-        y = torch.empty_like(x)
-        compiled.swiglu_block(at(x), *map(at, weights), *map(at, kept), at(y), *ctx.sizes, eps)
-        ctx.save_for_backward(x, *weights, *kept)
-        return y
+        return through_block(ctx, compiled.swiglu_block, (x, *weights, *kept), eps)
 
     @staticmethod
     @not_again
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         from parrots.models import compiled
 
-        saved, g = ctx.saved_tensors, grads[0].contiguous()
-        wanted = [torch.empty_like(x) for x in saved[:4]]
-        compiled.swiglu_block_back(at(g), *map(at, saved), *map(at, wanted), *ctx.sizes)
-        return *wanted, None
+        return *back_through_block(ctx, compiled.swiglu_block_back, grads[0]), None
 
 
 class SwiGLU(torch.autograd.Function):
