@@ -5,12 +5,13 @@ the records do.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parrots.atomic import atomic
 from parrots.keys import covered
+from sweeps import tracked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,19 +36,10 @@ def table(uri: str, experiments: Sequence[str] = ()) -> "pd.DataFrame":
         if name not in there:
             raise ValueError(f"no experiment {name!r} in {covered(uri)}; there are {', '.join(sorted(there))}")
     wanted = experiments or [name for name in there if name != SWEEPS]
-    rows = [row(run, name) for name in wanted for run in _runs(client, there[name])]
+    rows = [row(run, name) for name in wanted for run in tracked.runs(client, there[name])]
     if not rows:
         raise ValueError(f"no runs in {', '.join(wanted) or 'any experiment'} of {covered(uri)}")
     return pd.DataFrame(rows)
-
-
-def _runs(client: Any, experiment_id: str) -> Iterator[Any]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
 
 
 def row(run: Any, experiment: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,8 +24,7 @@ from parrots.frozen import canonical_json, first_line
 from parrots.keys import covered
 from parrots.record import SCHEMA, evaluations_of, path_of, read
 from parrots.spec import Trial
-from sweeps import comparison, ledger
-from sweeps.collecting import uncollected
+from sweeps import comparison, ledger, tracked
 from sweeps.fields import flat, short
 
 BATCH = 1000  # metric points a request; MLflow's own limit
@@ -116,7 +115,7 @@ class Store:
         """The id of the experiment with this name, made if it is not there; its trials' runs are then known."""
         if name not in self.experiments:
             self.experiments[name] = self._made(name)
-            self.runs[name] = {run.data.tags.get("trial_id"): run for run in self.search(self.experiments[name])}
+            self.runs[name] = {run.data.tags.get("trial_id"): run for run in tracked.runs(self.client, self.experiments[name])}
         return self.experiments[name]
 
     def _made(self, name: str) -> str:
@@ -131,18 +130,6 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return str(self.client.get_experiment_by_name(name).experiment_id)
-
-    def search(self, experiment_id: str, filter_string: str = "", order_by: Sequence[str] = ()) -> Iterator[Any]:
-        """The runs of an experiment, a thousand a request."""
-        token = None
-        while True:
-            with uncollected():
-                page = self.client.search_runs(
-                    [experiment_id], filter_string, max_results=1000, order_by=list(order_by), page_token=token
-                )
-            yield from page
-            if not (token := page.token):
-                return
 
     def mirror(self, trial_id: str, sweep: str) -> None:
         """Bring MLflow's run of this trial up to its record, or to its last failed attempt if it has none."""
@@ -235,7 +222,7 @@ class Store:
     def report(self, name: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
         """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""
         experiment_id = self.experiment(SWEEPS)
-        found = next(iter(self.search(experiment_id, f"tags.sweep = '{name}'")), None)
+        found = next(tracked.runs(self.client, experiment_id, f"tags.sweep = '{name}'"), None)
         run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
         for key, value in {"mlflow.note.content": about, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
@@ -250,7 +237,7 @@ class Store:
         """For each task, the addresses of MLflow's comparison of this sweep's runs: columns, charts and order are set."""
         links: dict[str, str] = {}
         for experiment in self.client.search_experiments(filter_string="name LIKE 'parrots/%'"):
-            runs = list(self.search(experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
+            runs = list(tracked.runs(self.client, experiment.experiment_id, f"tags.`sweep.{sweep}` = 'yes'"))
             if runs and experiment.name != SWEEPS:
                 links |= comparison.links(self.client, experiment, sweep, runs, base)
         return links

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from parrots.measurement import Measurement
 from parrots.record import path_of
-from sweeps import comparison
+from sweeps import comparison, tracked
 from sweeps.tracking import Mirror, Store, artifacts, lean, parameters, store_uri
 
 from ..conftest import MOE
@@ -206,7 +206,7 @@ def test_a_search_is_not_collected_in_and_leaves_the_collector_as_it_was(trial, 
     store, during = Store(tmp_path), []
     real = store.client.search_runs
     monkeypatch.setattr(store.client, "search_runs", lambda *a, **k: (during.append(gc.isenabled()), real(*a, **k))[1])
-    (run,) = store.search(store.experiment("parrots/phonebook"))
+    (run,) = tracked.runs(store.client, store.experiment("parrots/phonebook"))
     assert run.data.tags["trial_id"] == trial.id
     assert set(during) == {False}
     assert gc.isenabled()

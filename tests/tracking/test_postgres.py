@@ -1,5 +1,6 @@
 """MLflow for a team: Debian's PostgreSQL behind `parrots mlflow serve`, and sixteen writers at once."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,13 +9,16 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from math import inf, nan
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from parrots import keys
 from parrots.measurement import Measurement
+from sweeps import tracked
 from sweeps.tracking import Store
 
 from ..conftest import make
@@ -104,3 +108,26 @@ def test_sixteen_writers_at_once_lose_nothing_and_double_nothing(server, tmp_pat
         points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, "loss"))
         assert points == [(step, seed + 1 / step) for step in range(1, POINTS + 1)]
     assert "of-a-test" not in server.read_text()
+
+
+def test_what_a_server_finds_is_what_mlflows_client_makes_of_it(server, tmp_path, monkeypatch):
+    """In the same order, page by page; of a run that is not over, of one without anything, of losses that are no numbers."""
+    store, odd = Store(tmp_path), make(seed=100)
+    record(odd, measurements=[Measurement("loss", step, nan, 0.1, 5) for step in (1, 2)]).write(tmp_path)
+    store.mirror(odd.id, "odd")
+    experiment = store.experiment("parrots/phonebook")
+    store.client.create_run(experiment, tags={"said": "{\"it\": 'café'}", "empty": ""})
+    store.client.log_metric(store.client.create_run(experiment).info.run_id, "loss", -inf, 7, 3)
+    monkeypatch.setattr(tracked, "PAGE", 2)
+    for filter_string, order_by in (("", ["metrics.loss ASC"]), ("tags.`sweep.odd` = 'yes'", []), ("tags.none = 'x'", [])):
+        theirs = store.client.search_runs([experiment], filter_string, order_by=order_by)
+        ours = list(tracked.runs(store.client, experiment, filter_string, order_by))
+        assert [said(run) for run in ours] == [said(run) for run in theirs]
+    assert ours == []
+    with pytest.raises(MlflowException, match="INVALID_PARAMETER_VALUE"):
+        next(tracked.runs(store.client, experiment, "no filter"))
+
+
+def said(run) -> str:
+    """All that an MLflow run says but for models, so that what is no number is like itself."""
+    return json.dumps(run.to_dictionary() | {"outputs": None}, default=vars, sort_keys=True)
