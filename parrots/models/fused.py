@@ -257,31 +257,6 @@ class SwiGLU(torch.autograd.Function):
         return gx
 
 
-class Attention(torch.autograd.Function):
-    """(B, S, (H + 2 G) C) queries, keys and values as `transformer.Attention` lays them out in, (B, S, H C) out."""
-
-    @staticmethod
-    def forward(ctx: Any, qkv: Tensor, cos: Tensor, sin: Tensor, H: int, G: int) -> Tensor:
-        from parrots.models import compiled
-
-        B, S, width = qkv.shape
-        ctx.sizes = B, S, H, G, width // (H + 2 * G)
-        y = qkv.new_empty(B, S, H * ctx.sizes[-1])
-        compiled.attention(at(qkv), at(cos), at(sin), at(y), *ctx.sizes)
-        ctx.save_for_backward(qkv, cos, sin)
-        return y
-
-    @staticmethod
-    @not_again
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        from parrots.models import compiled
-
-        qkv, cos, sin = ctx.saved_tensors
-        g, out = grads[0].contiguous(), torch.empty_like(qkv)
-        compiled.attention_back(at(qkv), at(cos), at(sin), at(g), at(out), *ctx.sizes)
-        return out, None, None, None, None
-
-
 class TopK(torch.autograd.Function):
     """(T, E) logits in; (T, E) probabilities, weights and experts (T * K,) and their counts (E,) out."""
 

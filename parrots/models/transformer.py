@@ -57,15 +57,14 @@ class Attention(nn.Module):
         self.out = Linear(config.d_model, config.d_model)
 
     def in_kernels(self, x_BSD: Tensor) -> bool:
-        """Whether sequences so long are faster there, and whole: with nothing between the product and the rotation."""
+        """Whether it is faster there with its norm and residual: with nothing between the product and the rotation."""
         B, S, _ = x_BSD.shape
-        return self.qk_norm is None and fused.longest(self.d_head, B * self.heads[0]) >= S
+        fits = self.qk_norm is None and fused.longest(self.d_head, B * self.heads[0]) >= S
+        return fits and fused.takes_block(x_BSD, self.out.weight)
 
     def forward(self, x_BSD: Tensor, rotation: tuple[Tensor, Tensor], layer: int, cache: KVCache | None) -> Tensor:
         rotated = sum(self.heads) * self.d_head
         qkv = self.qkv(x_BSD)
-        if cache is None and self.in_kernels(qkv) and fused.takes(qkv):
-            return self.out(fused.Attention.apply(qkv, *rotation, *self.heads))
         qk, v = qkv.split([rotated, self.heads[1] * self.d_head], dim=-1)
         if self.qk_norm is not None:
             qk = self.qk_norm(qk)
@@ -121,7 +120,7 @@ class Block(nn.Module):
         self, x_BSD: Tensor, tokens_BS: Tensor, rotation: tuple[Tensor, Tensor], cache: KVCache | None
     ) -> tuple[Tensor, Routing | None]:
         attention, ffn = self.attention, self.ffn
-        if cache is None and attention.in_kernels(x_BSD) and fused.takes_block(x_BSD, attention.out.weight):
+        if cache is None and attention.in_kernels(x_BSD):
             norm, weights = self.attention_norm, (attention.qkv.weight, attention.out.weight)
             x_BSD = fused.AttentionBlock.apply(x_BSD, norm.weight, *weights, *rotation, *attention.heads, norm.eps)
         else:

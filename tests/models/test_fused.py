@@ -14,7 +14,7 @@ from parrots.evaluation.decode import generate
 from parrots.models import fused, kernels, lanes
 from parrots.models.config import Model, count_active
 from parrots.models.routers import softmax_top_k
-from parrots.models.transformer import Attention, Block, Transformer
+from parrots.models.transformer import Block, Transformer
 from parrots.spec import Training
 from parrots.training.optim import adamw, descend
 
@@ -108,26 +108,11 @@ def test_the_router_is_softmax_and_top_k(renormalize, T, E, k):
     assert torch.equal(routing.counts_E, plain.counts_E)
 
 
+@pytest.mark.parametrize("ffn", ["dense", "ungated", "experts"])
 @pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (4, 1, 8), (1, 1, 34)])
 @pytest.mark.parametrize(("B", "S"), [(1, 1), (3, 7), (9, 16), (1, fused.LONGEST_WIDE), (2, fused.LONGEST)])
-def test_attention_is_scaled_dot_product_attention_of_rotated_heads(heads, kv, d, B, S, monkeypatch):
-    """Also where heads of sequences do not fill the lanes of a vector."""
-    monkeypatch.setattr(fused, "longest", lambda *_: S)
-    attention = Attention(model(heads, kv, d))
-    half = d // heads // 2
-    angles = torch.outer(torch.arange(S), 10_000.0 ** (-torch.arange(half) / half)).repeat(1, heads + kv)
-
-    def call(x):
-        rotation = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        return copy.deepcopy(attention).to(x.dtype)(x, rotation, 0, None)
-
-    same(call, normal(B, S, d), tolerance=1e-5)
-
-
-@pytest.mark.parametrize("ffn", ["dense", "ungated", "experts"])
-@pytest.mark.parametrize(("heads", "kv", "d"), [(4, 2, 16), (3, 3, 30), (1, 1, 34)])
-@pytest.mark.parametrize(("B", "S"), [(1, 1), (9, 7), (2, fused.LONGEST_WIDE)])
 def test_half_a_block_in_one_call_is_its_formula(ffn, heads, kv, d, B, S, monkeypatch):
+    """Also where heads of sequences do not fill the lanes of a vector."""
     block = Block(model(heads, kv, d, FFNS[ffn]), 9, 0, "loop")
     for weight in block.parameters():
         torch.nn.init.normal_(weight, 0.0 if weight.dim() > 1 else 1.0, 0.3, generator=DRAW)
@@ -157,9 +142,10 @@ def test_what_is_no_number_is_never_hidden():
     for y in (kernels.swiglu(nan), kernels.rms_norm(nan, torch.ones(8), 1e-5), softmax_top_k(nan, 2, True).probs_TE):
         assert y[2].isnan().any()
         assert y[[0, 1, 3]].isfinite().all()
-    qkv = torch.ones(1, 5, 8 * 4)
-    qkv[0, 3, 0] = torch.nan
-    y = fused.Attention.apply(qkv, torch.ones(5, 12), torch.zeros(5, 12), 4, 2)[0]
+    x = torch.ones(1, 5, 16)
+    x[0, 3, 0] = torch.nan
+    weights = torch.ones(16), torch.ones(32, 16), torch.ones(16, 16)
+    y = fused.AttentionBlock.apply(x, *weights, torch.ones(5, 12), torch.zeros(5, 12), 4, 2, 1e-5)[0]
     assert y[:3].isfinite().all()
     assert y[3].isnan().any()
 
@@ -195,8 +181,7 @@ def test_where_they_do_not_go_the_plain_formulas_run(where, monkeypatch):
     tokens = torch.randint(20, (1, fused.LONGEST + 1 if where == "long" else 10), generator=DRAW)
     want = transformer(tokens).logits
     ran = []
-    for function in (fused.Attention, fused.AttentionBlock):
-        monkeypatch.setattr(function, "apply", lambda *args: ran.append(args))
+    monkeypatch.setattr(fused.AttentionBlock, "apply", lambda *args: ran.append(args))
     if where == "counted":
         with FlopCounterMode(display=False) as counter:
             transformer(tokens)

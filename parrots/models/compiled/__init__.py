@@ -5,7 +5,6 @@ a small step waits for. Tensors come as addresses of contiguous float32 (int64 w
 Gradients are written out; parrots/models/fused.py decides when all this runs, kernels.py and moe.py have the plain formulas.
 """
 
-from parrots.models.compiled.attention import attention, attention_back
 from parrots.models.compiled.blocks import (
     attend_block,
     attend_block_back,
@@ -34,8 +33,6 @@ __all__ = [
     "adamw",
     "attend_block",
     "attend_block_back",
-    "attention",
-    "attention_back",
     "beginnings",
     "by_expert",
     "by_expert_rows_back",
