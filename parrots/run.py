@@ -39,23 +39,27 @@ from parrots.training.parallel import of_first, sum_over_workers
 from parrots.training.stacked import groups
 
 BOUNDS = Thresholds.model_fields
+ONE_REQUEST_S = 1.0
 
 
 class Interrupt:
-    """Asks trials to end: set by SIGTERM or Ctrl-C, of which a second one ends the process at once."""
+    """Asks trials to end: set by SIGTERM or Ctrl-C, of which a second one ends the process at once.
+
+    Within a second they are one: Slurm tells every process of a job, and the job's script passes it on.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = 0.0
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, self._ask)
 
     def __call__(self) -> bool:
-        return self.asked
+        return self.asked > 0
 
     def _ask(self, *_: object) -> None:
-        if self.asked:
+        self.asked = self.asked or time.monotonic()
+        if time.monotonic() - self.asked > ONE_REQUEST_S:
             raise KeyboardInterrupt
-        self.asked = True
 
 
 def read_cells(path: Path) -> list[Cell]:

@@ -39,6 +39,7 @@ from parrots.failures import BUDGET
 from parrots.frozen import first_line
 from parrots.placement import Placement
 from parrots.provenance import cores
+from parrots.run import ONE_REQUEST_S
 from parrots.spec import Cell, Trial
 from parrots.store import READ
 from parrots.training.stacked import groups, shape, worthwhile
@@ -84,12 +85,17 @@ def run(
 
 
 def graceful(results: Path) -> dict[signal.Signals, Any]:
-    """From now on Ctrl-C and SIGTERM ask the run to end, and a second one ends it at once; returns the handlers before."""
+    """From now on Ctrl-C and SIGTERM ask the run to end, and a second one ends it at once; returns the handlers before.
+
+    Within a second they are one, as in parrots/run.py.
+    """
 
     def ask(*_: object) -> None:
-        if stopping.path_of(results).exists():
+        asked = stopping.path_of(results)
+        if not asked.exists():
+            stopping.request(results)
+        elif time.time() - asked.stat().st_mtime > ONE_REQUEST_S:
             raise KeyboardInterrupt
-        stopping.request(results)
 
     return {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,12 +94,16 @@ def test_a_kill_in_the_middle_of_writing_leaves_what_was_there_before(here, cell
     assert not list((here.results / "checkpoints").glob("*/*"))
 
 
-def test_sigterm_writes_a_checkpoint_and_the_next_call_goes_on_from_it(here, cells, undisturbed):
+@pytest.mark.parametrize("times", [1, 2])
+def test_sigterm_writes_a_checkpoint_and_the_next_call_goes_on_from_it(here, cells, undisturbed, times):
+    """Twice at once too, as Slurm's own and a script's."""
     command = [*RUN, str(cells), "--out", str(here.results)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     wait_for(lambda: list((here.results / "data").glob("*/*")) or list((here.results / "data").glob("*")))
-    process.send_signal(signal.SIGTERM)
+    for _ in range(times):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "the same command goes on from here" in said

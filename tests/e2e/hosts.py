@@ -11,7 +11,6 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 TOOLS = ("ip", "unshare", "sshd", "ssh", "ssh-keygen", "rsync")
-BRIDGE, NET = "parrots0", "10.77.31"
 
 
 def missing() -> str:
@@ -23,19 +22,52 @@ def missing() -> str:
     return ""
 
 
-class Host:
-    """A host at NET.number; `start` boots it, `kill` is a power cut.
+class Network:
+    """Hosts that reach one another and this machine, until it is left; another network's are apart.
 
-    environment: of each login, if its disk at /shared is its own, and not the one that all share.
+    public_key: of who may log in to them.
     """
 
-    def __init__(self, number: int, folder: Path, public_key: Path, environment: dict[str, str] | None = None):
-        self.name, self.address, self.folder = f"parrots{number}", f"{NET}.{number}", folder / f"host{number}"
+    def __init__(self, number: int, folder: Path, public_key: Path):
+        self.bridge, self.number, self.folder, self.public_key = f"parrots-{number}", number, folder, public_key
+        self.hosts: list[Host] = []
+
+    def address(self, number: int = 1) -> str:
+        """Of a host, or of this machine."""
+        return f"10.77.{self.number}.{number}"
+
+    def boot(self, number: int, environment: dict[str, str] | None = None, daemon: str = "true") -> None:
+        """One host more, as `Host` says."""
+        self.hosts.append(Host(self, number, environment, daemon))
+        self.hosts[-1].start()
+
+    def __enter__(self) -> "Network":
+        _ip("link", "add", self.bridge, "type", "bridge")
+        _ip("address", "add", f"{self.address()}/24", "dev", self.bridge)
+        _ip("link", "set", self.bridge, "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts:
+            host.remove()
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+
+
+class Host:
+    """A host of a network, whose number is in its name and address; `start` boots it, `kill` is a power cut.
+
+    environment: of each login, if its disk at /shared is its own, and not the one that all share.
+    daemon: a command that runs on it beside sshd.
+    """
+
+    def __init__(self, network: Network, number: int, environment: dict[str, str] | None, daemon: str):
+        folder = network.folder
+        self.name, self.address, self.folder = f"parrots{number}", network.address(number), folder / f"host{number}"
         self.disk = folder / "shared" if environment is None else self.folder / "disk"
         self.process: subprocess.Popen[bytes] | None = None
         home = self.folder / "home"
         (home / ".ssh").mkdir(parents=True)
-        shutil.copy(public_key, home / ".ssh" / "authorized_keys")
+        shutil.copy(network.public_key, home / ".ssh" / "authorized_keys")
         # what sshd gives a login: one interface has a route to the other hosts, and gloo has to be told which
         lines = ("export GLOO_SOCKET_IFNAME=eth0", "export RAY_DISABLE_MEMORY_MONITOR=1", "export OMP_NUM_THREADS=1")
         more = (f"export {name}={shlex.quote(value)}" for name, value in (environment or {}).items())
@@ -49,25 +81,29 @@ class Host:
         users = Path("/etc/passwd").read_text().splitlines()
         others = [line for line in users if not line.startswith("root:")]
         (self.folder / "passwd").write_text("\n".join((f"root:x:0:0:root:{home}:/bin/bash", *others, "")))
+        names = "".join(f"{network.address(other)} parrots{other}\n" for other in range(2, 100))
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
         (self.folder / "boot").write_text(
             f"""set -e
 hostname {self.name}
 mkdir -p {self.folder}/ray {self.disk} /tmp/ray /run/sshd /shared
 mount --bind {self.disk} /shared
 mount --bind {self.folder}/passwd /etc/passwd
+mount --bind {self.folder}/hosts /etc/hosts
 mount --bind {self.folder}/ray /tmp/ray
 mount -t tmpfs tmpfs /dev/shm
+{daemon} &
 exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
 """
         )
         _ip("netns", "add", self.name)
         _ip("link", "add", f"v{self.name}", "type", "veth", "peer", "name", "eth0", "netns", self.name)
-        _ip("link", "set", f"v{self.name}", "master", BRIDGE, "up")
+        _ip("link", "set", f"v{self.name}", "master", network.bridge, "up")
         for words in (
             ("address", "add", f"{self.address}/24", "dev", "eth0"),
             ("link", "set", "eth0", "up"),
             ("link", "set", "lo", "up"),
-            ("route", "add", "default", "via", f"{NET}.1"),
+            ("route", "add", "default", "via", network.address()),
         ):
             _ip("-n", self.name, *words)
 
@@ -113,18 +149,6 @@ exec $(command -v sshd) -D -e -f {self.folder}/sshd_config
             self.kill()
         subprocess.run(["ip", "link", "delete", f"v{self.name}"], check=False)  # whatever still holds the namespace
         subprocess.run(["ip", "netns", "delete", self.name], check=False)
-
-
-def bridge() -> None:
-    """What the hosts are plugged into, and this machine too."""
-    _ip("link", "add", BRIDGE, "type", "bridge")
-    _ip("address", "add", f"{NET}.1/24", "dev", BRIDGE)
-    _ip("link", "set", BRIDGE, "up")
-
-
-def unplug() -> None:
-    """Remove the bridge."""
-    subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
 
 
 def _ip(*words: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from parrots.record import read
 from sweeps.spec import find
 
-from .hosts import Host, bridge, missing, unplug
+from .hosts import Host, Network, missing
 
 REASON = missing()
 pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(900)]
@@ -48,10 +48,10 @@ def cluster(tmp_path_factory):
 
 
 @contextmanager
-def three_hosts(folder: Path, environment: Callable[[], dict[str, str]] = lambda: None):
+def three_hosts(folder: Path, environment: Callable[[Network], dict[str, str] | None] = lambda _: None):
     """Three hosts, a project folder, and the file that `ray up` is given, which is clusters/onprem.yaml filled in.
 
-    environment: of a login, if each host has a disk of its own; made when there is a network.
+    environment: of a login, if each host has a disk of its own, from the network that they are on.
     """
     home, project = folder / "home", folder / "project"
     (home / ".ssh").mkdir(parents=True)
@@ -63,18 +63,11 @@ def three_hosts(folder: Path, environment: Callable[[], dict[str, str]] = lambda
         copy(HERE / part, project / part)
     (project / "my_sweep.py").write_text(SWEEP)
     (project / ".gitignore").write_text(".venv\n/results/\n__pycache__/\n")
-    hosts = []
-    try:
-        bridge()
-        of_login = environment()
+    with Network(31, folder, key.with_suffix(".pub")) as network:
+        of_login = environment(network)
         for number in (11, 12, 13):
-            hosts.append(Host(number, folder, key.with_suffix(".pub"), of_login))
-            hosts[-1].start()
-        yield Cluster(folder, home, project, hosts)
-    finally:
-        for host in hosts:
-            host.remove()
-        unplug()
+            network.boot(number, of_login)
+        yield Cluster(folder, home, project, network.hosts)
 
 
 class Cluster:

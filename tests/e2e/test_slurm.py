@@ -1,18 +1,26 @@
-"""clusters/slurm.sbatch as Slurm runs it: an array of jobs shares out the cells, and one out of time is queued again."""
+"""clusters/slurm.sbatch under Slurm: an array of jobs shares out the cells, one out of time is queued again, and one that is
+cancelled is not."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from parrots.record import read
 from sweeps.spec import find
 
 from ..conftest import make
+from ..object_store import CREDENTIALS, Server
+from .slurm import missing, started
 
-HERE = Path(__file__).parents[2]
+REASON = missing()
+pytestmark = [pytest.mark.skipif(bool(REASON), reason=REASON), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    with started(tmp_path_factory.mktemp("slurm")) as found:
+        yield found
 
 
 def document(folder: Path, seeds: int, **training) -> Path:
@@ -25,56 +33,59 @@ def document(folder: Path, seeds: int, **training) -> Path:
     return path
 
 
-def job(folder: Path, number: int, count: int, *words: str, **env: str) -> subprocess.Popen[str]:
-    """One job of the array, with a `scontrol` that writes down what it is asked."""
-    tools = folder / "tools"
-    tools.mkdir(exist_ok=True)
-    (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol\n')
-    (tools / "parrots").write_text(f'#!/bin/sh\nexec {sys.executable} -m sweeps.cli "$@"\n')
-    (tools / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
-    told = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": str(3 + number), "SLURM_ARRAY_TASK_MIN": "3"}
-    told |= {"SLURM_ARRAY_TASK_COUNT": str(count), "SLURM_SUBMIT_DIR": str(folder)}
-    told |= {"PARROTS_RESULTS": str(folder / "results"), "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(HERE)}
-    command = ["bash", str(HERE / "clusters" / "slurm.sbatch"), *words]
-    return subprocess.Popen(command, env=os.environ | told | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def training(folder: Path, log: Path) -> None:
+    """Wait until a job trains."""
+    end = time.monotonic() + 240
+    while not (folder / "results" / "records").exists():  # made when all was read, before the first cell
+        assert time.monotonic() < end, log.read_text() if log.exists() else "no log"
+        time.sleep(0.1)
+    time.sleep(10)  # some steps
 
 
-def test_an_array_shares_out_the_cells_and_none_is_run_twice(tmp_path):
+def test_an_array_shares_out_the_cells_and_none_is_run_twice(slurm, tmp_path):
     path = document(tmp_path, seeds=3)
-    jobs = [job(tmp_path, number, 2, str(path), "--where", "seed < 3") for number in range(2)]
-    told = [one.communicate(timeout=240)[0] for one in jobs]
-    assert [one.returncode for one in jobs] == [0, 0], told
+    job = slurm.batch(tmp_path, "--array=3-4", "--wait", "--", str(path), "--where", "seed < 3")
+    told = [(tmp_path / f"parrots-{job}-{number}.log").read_text() for number in (3, 4)]
+    assert [slurm.state(f"{job}_{number}")["JobState"] for number in (3, 4)] == ["COMPLETED", "COMPLETED"], told
     assert ["2 cells, 0 have" in told[0], "1 cells, 0 have" in told[1]] == [True, True]
     rows = read(sorted((tmp_path / "results" / "records").glob("*.parquet"))).to_pandas()
     assert set(rows["trial_id"]) == {cell.trial.id for cell in find(str(path)).cells}
     assert set(rows["sweep"]) == {"mine"}
-    assert not (tmp_path / "scontrol").exists()
 
 
-def test_nodes_that_share_a_store_and_no_folder_run_nothing_twice(tmp_path, s3, credentials):
-    path, uri = document(tmp_path, seeds=1), s3.uri(tmp_path.name)
-    for node, said in (("one", "1 to run"), ("another", "0 to run")):
-        shared = job(tmp_path, 0, 1, str(path), PARROTS_STORE=uri, PARROTS_RESULTS=str(tmp_path / node))
-        told, _ = shared.communicate(timeout=240)
-        assert shared.returncode == 0, told
-        assert said in told
-        assert len(list((tmp_path / node / "records").glob("*.parquet"))) == 1
+def test_nodes_that_share_a_store_and_no_folder_run_nothing_twice(slurm, tmp_path):
+    path, server = document(tmp_path, seeds=1), Server(tmp_path, slurm.address)
+    try:
+        slurm.environment |= CREDENTIALS | {"PARROTS_STORE": server.uri("sweeps")}
+        for node, said in (("parrots21", "1 to run"), ("parrots22", "0 to run")):
+            told = {"PARROTS_RESULTS": str(tmp_path / node)}
+            slurm.environment |= told
+            words = ("--array=0", "--gpus=0", f"--nodelist={node}", "--wait")
+            job = slurm.batch(tmp_path, *words, "--", str(path))
+            assert said in (tmp_path / f"parrots-{job}-0.log").read_text()
+            assert len(list((tmp_path / node / "records").glob("*.parquet"))) == 1
+    finally:
+        for name in (*CREDENTIALS, "PARROTS_STORE", "PARROTS_RESULTS"):
+            slurm.environment.pop(name, None)
+        server.end()
 
 
-def test_a_job_out_of_time_writes_its_checkpoint_and_is_queued_again(tmp_path):
-    path = document(tmp_path, seeds=1, steps=100_000)
-    one = job(tmp_path, 0, 1, str(path))
-    started = tmp_path / "results" / "records"  # made when all was read, before the first cell
-    end = time.monotonic() + 240
-    while not started.exists():
-        assert one.poll() is None, one.stdout.read()
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    time.sleep(5)  # some steps
-    one.send_signal(signal.SIGUSR1)
-    told, _ = one.communicate(timeout=120)
-    assert one.returncode == 130, told
-    assert (tmp_path / "scontrol").read_text() == "requeue 7_3\n"
+def test_a_job_out_of_time_is_queued_again_and_goes_on_from_its_checkpoint(slurm, tmp_path):
+    path = document(tmp_path, seeds=1, steps=20_000)
+    job = slurm.batch(tmp_path, "--array=3", "--", str(path))
+    log = tmp_path / f"parrots-{job}-3.log"
+    training(tmp_path, log)
+    slurm("scancel", "--signal=USR1", "--batch", f"{job}_3")  # as Slurm does two minutes before the end
+    done = slurm.until(f"{job}_3", "COMPLETED", "FAILED", "CANCELLED")
+    assert (done["JobState"], done["Restarts"]) == ("COMPLETED", "1"), log.read_text()
+    (row, *_) = read(sorted((tmp_path / "results" / "records").glob("*.parquet"))).to_pylist()
+    assert (row["status"], row["attempt"]) == ("done", 1)
+    assert log.read_text().count("1 cells, 0 have") == 2, "one log tells of both"
+
+
+def test_a_job_that_is_cancelled_leaves_its_checkpoint_and_is_not_queued_again(slurm, tmp_path):
+    job = slurm.batch(tmp_path, "--array=3", "--", str(document(tmp_path, seeds=1, steps=10**6)))
+    training(tmp_path, tmp_path / f"parrots-{job}-3.log")
+    slurm("scancel", f"{job}_3")
+    assert slurm.until(f"{job}_3", "CANCELLED", "COMPLETED", "PENDING")["Restarts"] == "0"
     assert list((tmp_path / "results" / "checkpoints").rglob("complete.json"))

@@ -10,7 +10,7 @@ from parrots.training.checkpoint import MARKER
 from sweeps.spec import find
 
 from ..object_store import CREDENTIALS, SECRET, Server
-from .hosts import NET, missing
+from .hosts import Network, missing
 from .test_ray_up import FILE, three_hosts
 
 REASON = missing()
@@ -22,8 +22,8 @@ def cluster(tmp_path_factory):
     """Three hosts with a disk each, and an S3 server that they reach."""
     folder, servers = tmp_path_factory.mktemp("cluster"), []
 
-    def environment() -> dict[str, str]:
-        servers.append(Server(folder, f"{NET}.1"))
+    def environment(network: Network) -> dict[str, str]:
+        servers.append(Server(folder, network.address()))
         return {**CREDENTIALS, "PARROTS_STORE": servers[0].uri("sweeps")}
 
     try:
