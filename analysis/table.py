@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from parrots.frozen import canonical, one_line
-from parrots.record import STATUSES, evaluations_of, path_of, read
+from parrots.record import STATUSES, evaluations_of, failures_of, path_of, read
 from parrots.spec import Trial
 
 CURVE = "loss"  # measured along the way, as are the gradients' norm and the state of the routers; all else at the last step
@@ -33,15 +33,11 @@ def load(results: Path, trial_ids: Collection[str]) -> pd.DataFrame:
     """
     done = [path for i in trial_ids if (path := path_of(i, results)).exists()]
     rest = set(trial_ids) - {path.stem for path in done}
-    failed = {i: max(tries, key=_attempt) for i in rest if (tries := list((results / "failures").glob(f"{i}-*.parquet")))}
+    failed = {i: tries[-1] for i in rest if (tries := failures_of(i, results))}
     asked = [path for one in done for path in evaluations_of(one.stem, results)]
     rows = read([*done, *failed.values(), *asked]).to_pandas()
     there = set(rows["trial_id"])
     return trials(rows).reindex([i for i in trial_ids if i in there])
-
-
-def _attempt(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
 
 
 def trials(rows: pd.DataFrame) -> pd.DataFrame:

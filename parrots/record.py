@@ -5,9 +5,11 @@ trials that have a result, `evaluations/` what their models were asked besides; 
 none, with the reason, never a score of zero.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -26,6 +28,7 @@ Status = Literal["done", "diverged", "oom", "failed", "stopped"]
 """done and diverged are results; oom, failed (infrastructure or a bug) and stopped (early, by a rule) are not."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 RESULTS = ("done", "diverged")
+SETTLED_NS = 10**9
 
 SCHEMA = pa.schema(
     [
@@ -176,7 +179,34 @@ def is_done(cell: Cell, results: Path) -> bool:
 
 def evaluations_of(trial_id: str, results: Path) -> list[Path]:
     """The records of what a trial's model was asked besides."""
-    return sorted((results / "evaluations").glob(f"{trial_id}-*.parquet"))
+    return _of_trial(trial_id, results / "evaluations")
+
+
+def failures_of(trial_id: str, results: Path) -> list[Path]:
+    """The records of one trial's failed attempts, oldest first."""
+    return sorted(_of_trial(trial_id, results / "failures"), key=lambda path: (len(path.name), path.name))
+
+
+def _of_trial(trial_id: str, folder: Path) -> list[Path]:
+    """Files of a folder by the trial in their names: of 10,000 trials it is not listed as many times, unless it changes."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return []
+    settled = time.time_ns() - changed > SETTLED_NS  # or one more may come within the same tick of its clock
+    listed = (_listed if settled else _listed.__wrapped__)(folder, changed)
+    return [folder / name for name in listed.get(trial_id, ())]
+
+
+@lru_cache(maxsize=8)
+def _listed(folder: Path, changed: int) -> dict[str, list[str]]:
+    """The names of a folder's records by trial."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(path.name for path in folder.iterdir()):
+        trial_id, _, rest = name.partition("-")
+        if rest.endswith(".parquet"):
+            found.setdefault(trial_id, []).append(name)
+    return found
 
 
 def weights_sha256(trial_id: str, results: Path) -> str:

@@ -52,11 +52,6 @@ def weights_of(trial_id: str, results: Path) -> Path:
     return results / "weights" / f"{trial_id}.safetensors"
 
 
-def failures_of(trial_id: str, results: Path) -> list[Path]:
-    """The records of one trial's failed attempts, oldest first."""
-    return sorted((results / "failures").glob(f"{trial_id}-*.parquet"), key=lambda path: (len(path.name), path.name))
-
-
 def sweeps(results: Path) -> list[str]:
     """The sweeps that were run into a results folder."""
     return sorted(path.parent.name for path in (results / "sweeps").glob("*/manifest.json"))

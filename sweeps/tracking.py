@@ -13,8 +13,10 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
+from math import isnan
 from pathlib import Path
-from queue import SimpleQueue
+from queue import PriorityQueue
 from threading import Thread
 from typing import Any
 
@@ -22,14 +24,16 @@ import pyarrow as pa
 
 from parrots.frozen import canonical_json, first_line
 from parrots.keys import covered
-from parrots.record import SCHEMA, evaluations_of, path_of, read
+from parrots.record import RESULTS, SCHEMA, evaluations_of, failures_of, path_of, read
 from parrots.spec import Trial
 from sweeps import comparison, ledger, tracked
 from sweeps.fields import flat, short
 
-BATCH = 1000  # metric points a request; MLflow's own limit
 SWEEPS = "parrots/sweeps"
 REASON = 1000  # characters of why a trial failed; its record has all
+NO_MODEL = r"[/:.%\"']"  # what no model's name may have
+DECLARED = "total_|active_experts|N_"
+COUNTS = f"{DECLARED}|tokens|flops|workers"
 EXTERNAL = "mlflow.model.isExternal"  # the tag of a model whose files MLflow does not hold
 OVER_LAYERS: dict[str, Callable[..., float]] = {"router_largest_share": max, "router_dead": max, "router_entropy": min}
 """Curves of which records have one a layer and MLflow the worst layer's: a deep model's would be hundreds."""
@@ -59,40 +63,65 @@ def answering(uri: str) -> Iterator[None]:
 
 
 class Mirror:
-    """Copies records to MLflow in a thread of its own while it is entered as a context; leaving waits for the last."""
+    """Copies records to MLflow in a thread of its own while it is entered as a context; leaving waits for the last.
+
+    What fails holds nothing else up, and is tried once more at the end: a server may have been started anew meanwhile.
+    """
 
     def __init__(self, results: Path):
         self.results = results
-        self.queue: SimpleQueue[Callable[[Store], None] | None] = SimpleQueue()
+        self.queue: PriorityQueue[tuple[int, int, Callable[[Store], None] | None]] = PriorityQueue()
+        self.numbers = count()
+        self.asked = self.there = 0
         self.thread = Thread(target=self._work, daemon=True)
         self.problem = ""
         """Why MLflow does not have everything, in a line, or nothing."""
 
     def add(self, trial_id: str, sweep: str) -> None:
         """Mirror this trial's record, when there is time; it counts as one of the sweep's."""
-        self.queue.put(lambda store: store.mirror(trial_id, sweep))
+        self._put(1, lambda store: store.mirror(trial_id, sweep))
 
     def finish(self, sweep: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
-        """Then mirror the sweep itself, with its report; `about`, in Markdown, describes it."""
-        self.queue.put(lambda store: store.report(sweep, about, verdicts, folder))
+        """Mirror the sweep itself, with its report, before other trials; `about`, in Markdown, describes it."""
+        self._put(0, lambda store: store.report(sweep, about, verdicts, folder))
 
     def __enter__(self) -> "Mirror":
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.queue.put(None)
+        self.queue.put((2, next(self.numbers), None))
         self.thread.join(PATIENCE_S)
         if self.thread.is_alive():
-            self.problem = covered(f"{store_uri(self.results)} has not answered for {PATIENCE_S:g} s")
+            why = f": {self.problem}" if self.problem else ""
+            said = f"{store_uri(self.results)} has taken {self.there} of {self.asked} in the last {PATIENCE_S:g} s{why}"
+            self.problem = covered(said)
+
+    def _put(self, turn: int, item: "Callable[[Store], None]") -> None:
+        self.asked += 1
+        self.queue.put((turn, next(self.numbers), item))
 
     def _work(self) -> None:
-        try:
-            store = Store(self.results)
-            while (item := self.queue.get()) is not None:
+        if failed := self._try(self._items()):
+            self.problem = ""
+            self._try(failed)
+
+    def _items(self) -> "Iterator[Callable[[Store], None]]":
+        while (item := self.queue.get()[-1]) is not None:
+            yield item
+
+    def _try(self, items: "Iterable[Callable[[Store], None]]") -> "list[Callable[[Store], None]]":
+        """The items that fail. The first one's problem is told."""
+        store, failed = None, []
+        for item in items:
+            try:
+                store = store or Store(self.results)
                 item(store)
-        except Exception as error:  # whatever MLflow or its database may raise: training goes on without it
-            self.problem = covered(f"{type(error).__name__}: {first_line(error)}")
+                self.there += 1
+            except Exception as error:  # whatever MLflow or its database may raise: training goes on without it
+                failed.append(item)
+                self.problem = self.problem or covered(f"{type(error).__name__}: {first_line(error)}")
+        return failed
 
 
 class Store:
@@ -102,6 +131,7 @@ class Store:
         import logging
 
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # which has the password, if the store's address has
         for noisy in ("alembic", "mlflow.store.db.utils", "mlflow"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
@@ -119,10 +149,12 @@ class Store:
         return self.experiments[name]
 
     def _made(self, name: str) -> str:
-        """The id of this experiment, which another writer may make at the same moment."""
+        """The id of this experiment, which another writer may make at the same moment; one that was deleted is restored."""
         from mlflow.exceptions import MlflowException
 
         if found := self.client.get_experiment_by_name(name):
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         try:  # its place is relative to the server's own folder, so that results may be moved
             return str(self.client.create_experiment(name, artifact_location=f"mlflow-artifacts:/{name}"))
@@ -134,36 +166,51 @@ class Store:
     def mirror(self, trial_id: str, sweep: str) -> None:
         """Bring MLflow's run of this trial up to its record, or to its last failed attempt if it has none."""
         path = path_of(trial_id, self.results)
-        paths = [path] if path.exists() else ledger.failures_of(trial_id, self.results)[-1:]
+        paths = [path] if path.exists() else failures_of(trial_id, self.results)[-1:]
         if not paths:
             return
         rows = read(paths)
         about = {name: rows[name][0].as_py() for name in rows.schema.names}
         experiment = f"parrots/{about['task']}"
         experiment_id = self.experiment(experiment)
-        run = self.runs[experiment].get(trial_id)
-        tags = {f"sweep.{sweep}": "yes", "attempt": str(about["attempt"])}
+        run = self.runs[experiment].pop(trial_id, None)  # whatever fails, it is looked for anew
+        if run is None:  # another writer may have made it
+            run = next(tracked.runs(self.client, experiment_id, f"tags.trial_id = '{trial_id}'"), None)
+        self.runs[experiment][trial_id] = self._mirrored(experiment_id, run, rows, about, sweep)
+
+    def _mirrored(self, experiment_id: str, run: Any | None, rows: pa.Table, about: dict[str, Any], sweep: str) -> Any:
+        """The run of a trial after this execution; `run` is the one before it, if any."""
+        started, known = about["started"].isoformat(timespec="milliseconds"), run.data.tags.get("started", "") if run else ""
+        of_sweep = {f"sweep.{sweep}": "yes"}
+        tags = of_sweep | {"attempt": str(about["attempt"]), "started": started, "git_commit": about["commit"]}
         tags |= {"status": about["status"], "reason": about["reason"][:REASON]}
+        if known > started:  # it was executed again elsewhere, and that is there
+            tags = of_sweep
+        elif run and known != started and not becomes(run, about):
+            self.client.delete_run(run.info.run_id)
+            run = None
         if run is None:
             start = int(about["started"].timestamp() * 1000)
-            told = {"sweep": about["sweep"], "trial_id": trial_id, "git_commit": about["commit"]}
+            told = {"sweep": about["sweep"], "trial_id": about["trial_id"]}
             run = self.client.create_run(experiment_id, start, {k: v for k, v in tags.items() if v} | told, about["name"])
+        run_id = run.info.run_id
         for key, value in tags.items():
             if run.data.tags.get(key, "") != value:
-                self.client.set_tag(run.info.run_id, key, value)
-        if not path.exists():
-            self.client.log_batch(run.info.run_id, params=params_of(about))
-            self.client.set_terminated(run.info.run_id, "FAILED", ended(about))
-        elif run.info.status == "FINISHED":
-            self._add_evaluations(run, trial_id, about)
-            return
-        else:
-            self._log(run.info.run_id, rows, about, self._model(run, about))
-            self._add_evaluations(run, trial_id, about)
-        self.runs[experiment][trial_id] = self.client.get_run(run.info.run_id)
+                self.client.set_tag(run_id, key, value)
+        if known > started:
+            return run
+        if about["status"] not in RESULTS:
+            self.client.log_batch(run_id, params=params_of(about))
+            self.client.set_terminated(run_id, "FAILED", ended(about))
+        elif run.info.status != "FINISHED":
+            self._log(run_id, rows, about, self._model(run, about))
+            self._add_evaluations(run, about)
+        elif not self._add_evaluations(run, about):
+            return run
+        return self.client.get_run(run_id)
 
     def _log(self, run_id: str, rows: pa.Table, about: dict[str, Any], model_id: str | None) -> None:
-        """Parameters and metrics in batches. Times are the record's, so that logging a point again changes nothing.
+        """Parameters and metrics. Times are the record's, so that logging a point again changes nothing.
 
         The scores go first, since MLflow's comparison opens on the metric that it met first.
         """
@@ -178,9 +225,7 @@ class Store:
             for metric, value, step in sorted(measured, key=lambda point: along[point[0]] > 1)
         ]
         points.append(Metric("train_s", about["train_s"], ended(about), last))
-        for first in range(0, len(points), BATCH):
-            params = params_of(about) if first == 0 else []
-            self.client.log_batch(run_id, metrics=points[first : first + BATCH], params=params)
+        self.client.log_batch(run_id, metrics=points, params=params_of(about))
         self._log_data(run_id, about)
         self.client.set_terminated(run_id, "FINISHED", ended(about))
 
@@ -202,35 +247,50 @@ class Store:
             return None
         found = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
         if found:
-            return str(found[0].model_id)
-        tags = {"trial_id": about["trial_id"], "weights": f"weights/{path.name}", EXTERNAL: "true"}
-        made = self.client.create_logged_model(run.info.experiment_id, about["name"], run.info.run_id, tags)
+            made = found[0]
+        else:
+            name = re.sub(NO_MODEL, "_", about["name"])
+            tags = {"trial_id": about["trial_id"], "weights": f"weights/{path.name}", EXTERNAL: "true"}
+            made = self.client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags)
         self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
         self.client.log_outputs(run.info.run_id, [LoggedModelOutput(made.model_id, 0)])
         return str(made.model_id)
 
-    def _add_evaluations(self, run: Any, trial_id: str, about: dict[str, Any]) -> None:
-        """Scores of what the trial's model was asked besides, as `NAME/METRIC`; those that are there stay."""
+    def _add_evaluations(self, run: Any, about: dict[str, Any]) -> bool:
+        """Scores of what the trial's model was asked besides, as `NAME/METRIC`; whether one was missing."""
         from mlflow.entities import Metric
 
-        end = int(about["started"].timestamp() * 1000 + about["wall_s"] * 1000)
-        asked = read(evaluations_of(trial_id, self.results)).to_pylist()
-        points = [Metric(f"{row['evaluation']}/{row['metric']}", row["value"], end, row["step"]) for row in asked]
-        if new := [point for point in points if point.key not in run.data.metrics]:
-            self.client.log_batch(run.info.run_id, metrics=new)
+        asked = read(evaluations_of(about["trial_id"], self.results)).to_pylist()
+        new = [row for row in asked if not same(run.data.metrics.get(f"{row['evaluation']}/{row['metric']}"), row["value"])]
+        if new:
+            model_id = self._model(run, about)
+            points = [
+                Metric(f"{row['evaluation']}/{row['metric']}", row["value"], ended(row), row["step"], model_id=model_id)
+                for row in new
+            ]
+            self.client.log_batch(run.info.run_id, metrics=points)
+        return bool(new)
 
     def report(self, name: str, about: str, verdicts: Mapping[str, str], folder: Path) -> None:
         """The sweep as one run in an experiment of sweeps, with its report as artifact; a later report replaces it."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         experiment_id = self.experiment(SWEEPS)
         found = next(tracked.runs(self.client, experiment_id, f"tags.sweep = '{name}'"), None)
         run = found or self.client.create_run(experiment_id, tags={"sweep": name}, run_name=name)
+        for key in run.data.tags:
+            if not key.startswith("mlflow.") and key not in {"sweep", *verdicts}:
+                self.client.delete_tag(run.info.run_id, key)
         for key, value in {"mlflow.note.content": about, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
         if store_uri(self.results).startswith("http"):
+            if self.client.list_artifacts(run.info.run_id, "report"):
+                get_artifact_repository(run.info.artifact_uri, self.client.tracking_uri).delete_artifacts("report")
             self.client.log_artifacts(run.info.run_id, str(folder), "report")
         else:
             at = artifacts(self.results) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
-            shutil.copytree(folder, at, dirs_exist_ok=True)
+            shutil.rmtree(at, ignore_errors=True)
+            shutil.copytree(folder, at)
         self.client.set_terminated(run.info.run_id)
 
     def compare_links(self, sweep: str, base: str) -> dict[str, str]:
@@ -241,6 +301,18 @@ class Store:
             if runs and experiment.name != SWEEPS:
                 links |= comparison.links(self.client, experiment, sweep, runs, base)
         return links
+
+
+def becomes(run: Any, about: dict[str, Any]) -> bool:
+    """Whether a run of an earlier execution can be this one's: it has no numbers, and no parameter that is another now."""
+    said = {key: str(value) for key, value in parameters(about).items()}
+    same = all(said.get(key, value) == value for key, value in run.data.params.items())
+    return same and not run.data.metrics
+
+
+def same(known: float | None, value: float) -> bool:
+    """Whether a number is there already; what is no number is like itself."""
+    return known == value or (known is not None and isnan(known) and isnan(value))
 
 
 def ended(about: dict[str, Any]) -> int:
@@ -282,6 +354,7 @@ def params_of(about: dict[str, Any]) -> list[Any]:
 def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
     """What MLflow's tables sort and its charts draw by: every field that may be an axis and every count.
 
+    MLflow lets none be changed, so an attempt that failed has none of what depends on how far it came.
     Of what a token touches the total and the experts: of every other group it touches all, which stands there already.
     Numbers where they are numbers, so 1 and 0 for yes and no; a name is its last part, if no other field shares that. Not the
     task's, which is the experiment's: a search of a thousand runs takes as long as they have entries.
@@ -291,5 +364,6 @@ def parameters(about: dict[str, Any]) -> dict[str, float | int | str]:
     names = {dotted: name for name, dotted in short(tuple(fields)).items()}
     del fields["task.kind"]
     said = {names.get(dotted, dotted): int(v) if isinstance(v, bool) else v for dotted, v in fields.items() if v is not None}
-    counts = {name: about[name] for name in SCHEMA.names if re.match("total_|active_experts|N_|tokens|flops|workers", name)}
+    wanted = COUNTS if about["status"] in RESULTS else DECLARED
+    counts = {name: about[name] for name in SCHEMA.names if re.match(wanted, name)}
     return said | {"n_experts": trial.model.n_experts, "top_k": trial.model.top_k} | counts

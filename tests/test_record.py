@@ -9,7 +9,7 @@ import pytest
 
 from parrots.atomic import atomic
 from parrots.measurement import Measurement, mean, proportion
-from parrots.record import SCHEMA, Record, path_of, read
+from parrots.record import SCHEMA, Record, failures_of, path_of, read
 
 
 def record(trial, status="done", measurements=None, **changes) -> Record:
@@ -106,3 +106,18 @@ def test_a_mean_has_the_standard_error_of_its_values():
     assert mean("m", 3, np.array([1.0, 3.0])) == Measurement("m", 3, 2.0, 1.0, 2)
     assert math.isnan(mean("m", 3, np.array([1.0])).stderr)
     assert proportion("p", 3, np.array([True, False, False, False])).stderr == pytest.approx(math.sqrt(0.25 * 0.75 / 4))
+
+
+def test_a_failure_is_seen_as_soon_as_it_is_there_and_a_folder_that_stays_is_listed_once(make_trial, tmp_path, monkeypatch):
+    trial, folder, listed = make_trial(), tmp_path / "failures", []
+    assert failures_of(trial.id, tmp_path) == []
+    for attempt in range(1, 12):
+        record(trial, "failed", [], reason="lost", attempt=attempt).write(tmp_path)
+        assert [int(path.stem.rpartition("-")[2]) for path in failures_of(trial.id, tmp_path)] == list(range(1, attempt + 1))
+    os.utime(folder, (1, 1))
+    real = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: (listed.append(path), real(path))[1])
+    for _ in range(5):
+        assert len(failures_of(trial.id, tmp_path)) == 11
+        assert failures_of(make_trial(seed=1).id, tmp_path) == []
+    assert listed == [folder]

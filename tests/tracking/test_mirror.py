@@ -4,11 +4,17 @@ import gc
 import json
 import socket
 import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
 
+from parrots.failures import failure
 from parrots.measurement import Measurement
+from parrots.placement import Placement
 from parrots.record import path_of
 from sweeps import comparison, tracked
 from sweeps.tracking import Mirror, Store, artifacts, lean, parameters, store_uri
@@ -16,6 +22,7 @@ from sweeps.tracking import Mirror, Store, artifacts, lean, parameters, store_ur
 from ..conftest import MOE
 from ..test_record import record
 
+EARLIER, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 CURVE = [Measurement("loss", step, 3 - step / 20, 0.1, 1) for step in range(1, 21)]
 SCORES = [Measurement("exact_match", 20, 0.5, 0.1, 25), Measurement("memory_bits", 20, 123.0, 1.0, 25)]
 
@@ -125,17 +132,119 @@ def test_a_run_names_its_data_and_the_weights_it_left_as_a_model_with_its_scores
 
 
 def test_a_trial_that_failed_and_was_tried_again_keeps_its_run_and_doubles_no_step(trial, tmp_path):
+    """A failure says nothing of how far a trial comes, which MLflow would never let change."""
     path_of(trial.id, tmp_path).unlink()
-    record(trial, "failed", [], reason="RuntimeError: lost", sweep="mine").write(tmp_path)
+    lost = replace(failure(trial, RuntimeError("lost"), Placement(tmp_path)), sweep="mine", started=EARLIER)
+    lost.write(tmp_path)
     assert mirror(tmp_path, (trial.id, "mine")) == ""
-    _, lost = only_run(tmp_path)
-    assert (lost.info.status, lost.data.tags["attempt"], lost.data.tags["reason"]) == ("FAILED", "1", "RuntimeError: lost")
+    _, run = only_run(tmp_path)
+    failed = run.info.run_id
+    assert (run.info.status, run.data.tags["attempt"], run.data.tags["reason"]) == ("FAILED", "1", "RuntimeError: lost")
+    assert "N_total" in run.data.params
     record(trial, measurements=[*CURVE, *SCORES], sweep="mine", attempt=2).write(tmp_path)
     assert mirror(tmp_path, (trial.id, "mine")) == ""
     client, run = only_run(tmp_path)
-    assert run.info.run_id == lost.info.run_id
+    assert run.info.run_id == failed
     assert (run.info.status, run.data.tags["attempt"], run.data.tags["status"]) == ("FINISHED", "2", "done")
+    assert "reason" not in run.data.tags or not run.data.tags["reason"]
+    assert float(run.data.params["tokens"]) > 0
     assert [p.step for p in client.get_metric_history(run.info.run_id, "loss")] == [m.step for m in CURVE]
+
+
+def test_a_record_that_was_made_again_replaces_the_run_and_an_older_one_does_not(trial, tmp_path):
+    mirror(tmp_path, (trial.id, "mine"))
+    path_of(trial.id, tmp_path).unlink()
+    better = [*CURVE[:10], Measurement("exact_match", 20, 0.9, 0.1, 25)]
+    replace(record(trial, measurements=better, sweep="mine", attempt=2), started=LATER).write(tmp_path)
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    client, run = only_run(tmp_path)
+    assert (run.data.metrics["exact_match"], run.data.tags["attempt"]) == (0.9, "2")
+    assert "memory_bits" not in run.data.metrics
+    assert len(client.get_metric_history(run.info.run_id, "loss")) == 10
+    record(trial, measurements=[*CURVE, *SCORES], sweep="mine").write(tmp_path)  # as somebody else has it
+    assert mirror(tmp_path, (trial.id, "theirs")) == ""
+    _, run = only_run(tmp_path)
+    assert (run.data.metrics["exact_match"], run.data.tags["sweep.theirs"]) == (0.9, "yes")
+
+
+def test_two_writers_make_one_run_of_a_trial(trial, tmp_path):
+    one, another = Store(tmp_path), Store(tmp_path)
+    for store in (one, another):
+        store.experiment("parrots/phonebook")
+    for store in (one, another):
+        store.mirror(trial.id, "mine")
+    assert only_run(tmp_path)[1].info.status == "FINISHED"
+
+
+def test_what_fails_holds_nothing_up_and_is_tried_again(make_trial, trial, tmp_path, monkeypatch):
+    others = [make_trial(seed=seed) for seed in (1, 2)]
+    for other in others:
+        record(other, measurements=CURVE, sweep="mine").write(tmp_path)
+    (tmp_path / "report").mkdir()
+    real, calls = MlflowClient.create_run, []
+
+    def sometimes(self, *args, **more):
+        calls.append(args)
+        if len(calls) in failing:
+            raise ConnectionError("started anew")
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(MlflowClient, "create_run", sometimes)
+    failing = {1}
+    assert mirror(tmp_path, *((one.id, "mine") for one in (trial, *others))) == ""
+    client = MlflowClient(store_uri(tmp_path))
+    experiment = client.get_experiment_by_name("parrots/phonebook").experiment_id
+    assert {run.info.status for run in client.search_runs([experiment])} == {"FINISHED"}
+    assert len(client.search_runs([experiment])) == 3
+    failing = range(1000)
+    record(make_trial(seed=3), measurements=CURVE).write(tmp_path)
+    assert mirror(tmp_path, (make_trial(seed=3).id, "mine")) == "ConnectionError: started anew"
+
+
+def test_an_experiment_and_a_run_that_were_deleted_are_there_again(trial, tmp_path):
+    mirror(tmp_path, (trial.id, "mine"))
+    client, run = only_run(tmp_path)
+    client.delete_experiment(run.info.experiment_id)
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    assert only_run(tmp_path)[1].info.status == "FINISHED"
+    store = Store(tmp_path)
+    store.experiment("parrots/phonebook")
+    client.delete_run(only_run(tmp_path)[1].info.run_id)
+    with pytest.raises(MlflowException):
+        store.mirror(trial.id, "wider")
+    store.mirror(trial.id, "wider")
+    assert only_run(tmp_path)[1].data.tags["sweep.wider"] == "yes"
+
+
+def test_a_model_is_whole_whatever_the_trials_name_and_wherever_it_was_cut_off(make_trial, tmp_path, monkeypatch):
+    trial = make_trial(lr=2.5e-3)
+    assert "." in trial.name
+    record(trial, measurements=[*CURVE, *SCORES], weights_sha256="0" * 64).write(tmp_path)
+
+    def cut(*_):
+        raise ConnectionError("cut off")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "finalize_logged_model", cut)
+        assert "cut off" in mirror(tmp_path, (trial.id, "mine"))
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    client, run = only_run(tmp_path)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert model.status == LoggedModelStatus.READY
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+
+
+def test_a_later_report_leaves_nothing_of_an_earlier_one(tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    for name in ("old", "new"):
+        (folder / name).write_text(name)
+        Store(tmp_path).report("mine", "A title", {name: "supported"}, folder)
+        (folder / name).unlink()
+    _, run = only_run(tmp_path, "parrots/sweeps")
+    at = artifacts(tmp_path) / run.info.artifact_uri.removeprefix("mlflow-artifacts:/") / "report"
+    assert [file.name for file in at.iterdir()] == ["new"]
+    assert {key for key in run.data.tags if not key.startswith("mlflow.")} == {"sweep", "new"}
 
 
 def test_every_field_and_every_count_is_a_parameter_and_numbers_are_numbers(trial):
@@ -179,7 +288,7 @@ def test_a_store_that_never_answers_holds_nobody_up(trial, tmp_path, monkeypatch
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr("sweeps.tracking.PATIENCE_S", 0.5)
         problem = mirror(tmp_path, (trial.id, "mine"))
-    assert "has not answered for 0.5 s" in problem
+    assert "has taken 0 of 1 in the last 0.5 s" in problem
 
 
 def test_many_runs_have_an_address_that_names_them_beside_the_one_that_sets_the_page_up(make_trial, tmp_path, monkeypatch):

@@ -86,7 +86,7 @@ def server(database, tmp_path, monkeypatch):
         process.wait(30)
 
 
-def test_sixteen_writers_at_once_lose_nothing_and_double_nothing(server, tmp_path):
+def test_sixteen_writers_at_once_lose_nothing_and_double_nothing(server, tmp_path, capfd):
     trials = [make(seed=seed) for seed in range(WRITERS)]
     for trial in trials:
         curve = [Measurement("loss", step, trial.seed + 1 / step, 0.1, 5) for step in range(1, POINTS + 1)]
@@ -108,6 +108,7 @@ def test_sixteen_writers_at_once_lose_nothing_and_double_nothing(server, tmp_pat
         points = sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, "loss"))
         assert points == [(step, seed + 1 / step) for step in range(1, POINTS + 1)]
     assert "of-a-test" not in server.read_text()
+    assert not capfd.readouterr().out, "MLflow would print addresses, with the password of one that has it"
 
 
 def test_what_a_server_finds_is_what_mlflows_client_makes_of_it(server, tmp_path, monkeypatch):
