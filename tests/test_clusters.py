@@ -1,6 +1,7 @@
 """The files that `ray up`, Kubernetes and Slurm are given: their own schemas take them, and they leave nothing open."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -253,7 +254,7 @@ class Sent(list):
         self.append(words)
         if words[-1].endswith(cluster.MANIFEST):
             Sent.manifest = parse(Path(words[2]))
-        return subprocess.CompletedProcess(words, 0)
+        return 0
 
 
 @pytest.fixture
@@ -267,7 +268,8 @@ def sent(monkeypatch, tmp_path):
 def test_a_run_on_a_cluster_is_a_job_of_the_manifest_and_the_code(sent):
     asked = ["run", "quickstart", "--where", "d_model <= 16", "--stack=auto", "--cluster", "c.yaml"]
     assert main(asked) == 0
-    assert [words[0] for words in sent] == ["rsync-up", "rsync-up", "exec"]
+    assert [words[0] for words in sent] == ["exec", "rsync-up", "rsync-up", "exec"]
+    assert "flock --shared --nonblock ${PARROTS_RESULTS:-/shared/results}/.lock" in sent[0][-1]
     assert {cell["trial"]["model"]["d_model"] for cell in Sent.manifest["cells"]} == {16}
     job = sent[-1][-1]
     assert "ray job submit" in job
@@ -308,6 +310,19 @@ def test_a_file_that_ray_would_not_take_is_told_in_one_line(sent, capsys, text, 
     (line,) = capsys.readouterr().err.splitlines()
     assert why in line
     assert not sent
+
+
+def test_a_cluster_that_is_not_up_is_told_in_one_line(monkeypatch, tmp_path, capfd):
+    """By Ray itself."""
+    text = (HERE / "clusters" / "onprem.yaml").read_text().replace("cluster_name: parrots", f"cluster_name: none-{os.getpid()}")
+    marks = (("<address of the head>", "10.77.99.1"), ("[<address of a worker>, <address of another>]", "[10.77.99.2]"))
+    for mark, value in (*marks, ("<user>", "nobody")):
+        text = text.replace(mark, value)
+    (tmp_path / "c.yaml").write_text(text)
+    monkeypatch.setenv("RAY_UP_enable_autoscaler_v2", "0")
+    assert main(["status", "--cluster", str(tmp_path / "c.yaml")]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "not found!; `ray up FILE` brings a cluster up" in line
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ MANIFEST = "submitted.json"
 JOB = "~/.parrots-job"
 """A file there with the id of the last job."""
 SERVER = "http://127.0.0.1:8265"
+LOGS = (
+    f"id=$(tail -n 1 {JOB} 2>/dev/null) || {{ echo 'error: nothing was sent to this cluster yet'; exit 1; }}; "
+    f'ray job status --address {SERVER} $id >/dev/null 2>&1 || {{ echo "error: Ray was started anew after $id, and has '
+    f'nothing of its log; parrots status --cluster tells how far it came"; exit 1; }}; ray job logs --address {SERVER} $id'
+)
 JOBS = ("run", "retry")
 """Verbs that go on when this machine sleeps."""
 NARROWING = ("--scale", "--set", "--where", "--seeds", "--max-trials")
@@ -45,14 +50,14 @@ def remotely(context: click.Context, _: click.Parameter, file: Path | None) -> N
     well_formed(file)
     verb, words = str(context.info_name), without(context.find_root().obj or sys.argv[1:], "--cluster")
     if words[words.index(verb) + 1 :] == [] and verb == "logs":
-        context.exit(execute(file, f"ray job logs --address {SERVER} $(cat {JOB})"))
+        context.exit(execute(file, LOGS))
     given = context.command.make_context(verb, words[words.index(verb) + 1 :], parent=context.parent)
     check(given)
     if verb == "run":
         found, words = asked(given, words, file)
-        context.exit(submit(file, words, found))
+        context.exit(submit(file, words, given, found))
     words = [*words, "--ray", "auto"] if verb == "doctor" else words
-    context.exit(submit(file, words) if verb in JOBS else execute(file, parrots(words)))
+    context.exit(submit(file, words, given) if verb in JOBS else execute(file, parrots(words)))
 
 
 def well_formed(file: Path) -> None:
@@ -115,15 +120,23 @@ cluster_option: Callable[[Any], Any] = click.option(
 )
 
 
-def ray(*words: str) -> subprocess.CompletedProcess[str]:
-    """One of Ray's commands, from the environment that runs this one."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", *words]
-    return subprocess.run(command, text=True, check=False)  # nosec B603 # no shell here
+def ray(verb: str, *words: str) -> int:
+    """One of Ray's commands, from the environment that runs this one; returns its exit code.
+
+    ValueError where Ray cannot find the cluster, in the last line of what it says then.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", verb, *words]
+    done = subprocess.run(command, text=True, stderr=subprocess.PIPE, check=False)  # nosec B603 # no shell here
+    if "Traceback" in done.stderr:
+        kind, _, why = done.stderr.strip().splitlines()[-1].partition(": ")
+        raise ValueError(f"{why or kind}; `ray up FILE` brings a cluster up")
+    sys.stderr.write(done.stderr)
+    return done.returncode
 
 
 def execute(file: Path, command: str) -> int:
     """Run a shell command in the project's folder on the head; returns 0, or 1 if it failed or the head wasn't reached."""
-    return ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE}; {command}')}").returncode
+    return ray("exec", "--disable-usage-stats", str(file), f"bash -lc {shlex.quote(f'{THERE}; {command}')}")
 
 
 def parrots(words: Sequence[str]) -> str:
@@ -131,18 +144,25 @@ def parrots(words: Sequence[str]) -> str:
     return f"PARROTS_RESULTS=${{PARROTS_RESULTS:-{RESULTS}}} python -m sweeps.cli {shlex.join(words)}"
 
 
-def submit(file: Path, words: Sequence[str], found: Sweep | None = None) -> int:
+def submit(file: Path, words: Sequence[str], given: click.Context, found: Sweep | None = None) -> int:
     """Bring this folder's code and the manifest there and start a Ray job, which goes on when this machine sleeps.
+
+    Not where a run is at work in these results: its job is the one that `parrots logs` tells of.
 
     Each process of the job, on whichever machine, has the code as it is now: Ray passes it round as the job's package.
     """
+    named = given.get_parameter_source("results") is ParameterSource.COMMANDLINE
+    lock = f"{shlex.quote(str(given.params['results'])) if named else f'${{PARROTS_RESULTS:-{RESULTS}}}'}/.lock"
+    busy = "echo 'error: a run is at work there; `parrots stop --cluster FILE` ends it'"
+    if execute(file, f"[ ! -e {lock} ] || flock --shared --nonblock {lock} true || {{ {busy}; exit 1; }}"):
+        return 1
     with tempfile.TemporaryDirectory() as folder:
         sent = [("./", "~/parrots/")]
         if found:
             (manifest := Path(folder) / MANIFEST).write_text(found.text())
             sent.append((str(manifest), f"~/parrots/{MANIFEST}"))
         for source, target in sent:
-            if ray("rsync-up", str(file), source, target).returncode:
+            if ray("rsync-up", str(file), source, target):
                 raise ValueError(f"{file}: {source} was not brought there; `ray up {file}` brings the cluster up")
     name = f"parrots-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     # with .git, from which records take their commit; Ray would leave it out
@@ -183,7 +203,7 @@ def pull(source: str, results: Path, there: str, weights: bool) -> int:
     results.mkdir(parents=True, exist_ok=True)
     for part in ("sweeps", "records", "evaluations", "failures", "reports"):
         (results / part).mkdir(exist_ok=True)
-        if ray("rsync-down", str(file), f"{there.rstrip('/')}/{part}/", f"{results / part}/").returncode:
+        if ray("rsync-down", str(file), f"{there.rstrip('/')}/{part}/", f"{results / part}/"):
             raise ValueError(
                 f"{file}: {there}/{part} was not brought home; `parrots status --cluster {file}` says what is there"
             )
