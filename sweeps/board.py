@@ -1,4 +1,4 @@
-"""What the board shows of a results folder, kept up to date: the rows that changed since a revision, and who is at work.
+"""What the board shows of a results folder, kept up to date: rows that changed or went since a revision, and who is at work.
 
 Everything is read off files that runs write anyway: records, failures, evaluations, manifests, and Tune's `result.json` of the
 trials that are under way. So it can be started before, during or after a run, by anybody who can read the folder.
@@ -42,6 +42,7 @@ class Board:
         self.lock = Lock()
         self.rows: dict[str, tuple[int, Row]] = {}
         self.seen: dict[str, Seen] = {}
+        self.gone: dict[str, int] = {}
         self.revision = 0
         self.loading = True
         self.running = False
@@ -66,6 +67,11 @@ class Board:
         now = dict(self._seen(wanted))
         changed = [trial_id for trial_id, seen in now.items() if self.seen.get(trial_id) != seen]
         self.running = holder(self.results) is not None
+        with self.lock:
+            for trial_id in self.seen.keys() - now:
+                self.revision += 1
+                self.gone[trial_id] = self.revision
+                del self.rows[trial_id], self.seen[trial_id]
         for first in range(0, len(changed), STEP):
             some = changed[first : first + STEP]
             made = {trial_id: self._row(trial_id, now[trial_id], wanted) for trial_id in some}
@@ -74,20 +80,23 @@ class Board:
                     self.revision += 1
                     self.rows[trial_id] = (self.revision, row)
                     self.seen[trial_id] = now[trial_id]
+                    self.gone.pop(trial_id, None)
         self.loading = False
 
     def since(self, revision: int, at_most: int | None = AT_ONCE) -> dict[str, Any]:
-        """The rows that are new after a revision, the oldest first."""
+        """The rows that are new after a revision, the oldest first, and the ids of those that are gone since."""
         with self.lock:
             new = sorted(((at, row) for at, row in self.rows.values() if at > revision), key=lambda one: one[0])
             some = new if at_most is None else new[:at_most]
             more = len(some) < len(new) or self.loading
-        upto = some[-1][0] if some else revision
+            upto = some[-1][0] if len(some) < len(new) else self.revision
+            gone = [trial_id for trial_id, at in self.gone.items() if at > revision]
         return {
             "revision": upto,
             "more": more,
             "running": self.running,
             "problem": self.problem,
+            "gone": gone,
             "n": len(some),
             "columns": columns([r for _, r in some]),
         }

@@ -1,5 +1,5 @@
 // Trials as columns: `columns.get(name).values[i]` is what trial i has there. They come in replies, whole or in part, again and
-// again; a trial that came before is overwritten.
+// again; a trial that came before is overwritten, and one that is gone is taken out.
 
 const EMBEDDED = JSON.parse(document.getElementById("data").textContent);
 const ABOUT = EMBEDDED.about;
@@ -46,12 +46,26 @@ function named(text) { return data.columns.get(text) ?? data.columns.get(data.sh
 
 function value(name, i) { return data.columns.get(name)?.values[i] ?? null; }
 
+// Take out the trials with these ids; those after them move up. Says whether there were any.
+function drop(ids) {
+  const gone = new Set(ids), left = [...data.at].filter(([id]) => !gone.has(id));
+  if (left.length === data.n) return false;
+  for (const one of data.columns.values()) {
+    one.stale = true;
+    for (const part of ["values", "stderr", "n"]) one[part] = left.map(([, i]) => one[part][i]);
+  }
+  data.at = new Map(left.map(([id], i) => [id, i]));
+  data.n = left.length;
+  return true;
+}
+
 // Take in a reply; says whether anything is new.
 function take(reply) {
   data.revision = reply.revision;
   data.running = reply.running;
   data.loading = reply.more;
-  if (!reply.n) return false;
+  const fewer = drop(reply.gone);
+  if (!reply.n) return fewer;
   const each = (told, k) => "all" in told ? told.all : told.values[k];
   const ids = reply.columns.find(c => c.name === "id");
   const where = [];

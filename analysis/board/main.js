@@ -48,7 +48,7 @@ function recall() {
 }
 
 function refilter() {
-  if (!data.n) return;
+  if (!data.columns.size) return;
   try {
     view.shown = chosen();
     byId("query").classList.remove("wrong");
@@ -74,7 +74,7 @@ function later() {
 }
 
 function draw() {
-  if (!data.n) return;
+  if (!data.columns.size) return;
   view.hue = colours(view.colour);
   drawStates();
   drawBrushes();
@@ -193,7 +193,8 @@ function drawControls() {
 
 function received(reply) {
   if (take(reply)) {
-    for (const id of curves.keys()) if (value("state", data.at.get(id)) === "running") curves.delete(id);
+    for (const id of curves.keys()) if ([null, "running"].includes(value("state", data.at.get(id)))) curves.delete(id);
+    if (reply.gone.length) hover(-1);  // it is an index, and those have moved
     defaults();
     refilter();
     drawControls();

@@ -5,8 +5,8 @@ const curves = new Map();  // of each kept trial, once they were asked for
 let metric = "loss";
 
 function keep(i) {
-  if (i < 0) return;
   const id = value("id", i);
+  if (id === null) return;
   view.kept = view.kept.includes(id) ? view.kept.filter(one => one !== id) : [...view.kept, id].slice(-6);
   drawTrials();
   drawOver();

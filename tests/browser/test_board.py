@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -49,7 +50,8 @@ def rows(count: int) -> list:
 
 def written(folder: Path, some: list) -> Path:
     """The page of these rows, as a file."""
-    told = {"revision": len(some), "more": False, "running": False, "problem": "", "n": len(some), "columns": columns(some)}
+    told = {"revision": len(some), "more": False, "running": False, "problem": "", "n": len(some)}
+    told |= {"gone": [], "columns": columns(some)}
     about = {"title": "many", "results": "results", "sweeps": [], "live": False}
     (folder / "board.html").write_text(page(about, told))
     return folder / "board.html"
@@ -209,15 +211,48 @@ def test_what_a_record_says_is_shown_and_never_run(browser, tmp_path):
     assert complaints(browser) == []
 
 
-def test_while_a_run_goes_on_new_records_and_progress_appear_and_nobody_else_is_asked(browser, port, tmp_path):
-    first, second, third = (make(MOE, PATH, seed) for seed in range(3))
-    record(first, measurements=DONE).write(tmp_path)
-    command = [sys.executable, "-m", "sweeps.cli", "board", "--results", str(tmp_path), "--port", str(port)]
+@contextmanager
+def live(results, browser, port):
+    """The board's server over these results, opened."""
+    command = [sys.executable, "-m", "sweeps.cli", "board", "--results", str(results), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_until_up(port)
         browser.get(f"http://127.0.0.1:{port}/")
-        wait = WebDriverWait(browser, 30)
+        yield WebDriverWait(browser, 30)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_a_record_that_is_deleted_leaves_the_page_and_one_that_is_written_again_comes_back(browser, port, tmp_path):
+    trials = [make(MOE, PATH, seed) for seed in range(3)]
+    paths = [record(trial, measurements=DONE).write(tmp_path) for trial in trials]
+    with live(tmp_path, browser, port) as wait:
+        wait.until(lambda b: b.find_element(By.ID, "shown").text == "3 trials")
+        for k in range(3):
+            press(browser, "#table [data-i]", k)
+        paths[0].unlink()
+        wait.until(lambda b: b.find_element(By.ID, "shown").text == "2 trials")
+        wait.until(lambda b: sorted(said(b, "name")) == sorted(trial.name for trial in trials[1:]))
+        wait.until(lambda b: "2 done" in b.find_element(By.ID, "states").text)
+        assert "2 trials" in browser.find_element(By.ID, "trial").text
+        assert trials[0].id not in browser.find_element(By.ID, "trial").text
+        for path in paths[1:]:
+            path.unlink()
+        wait.until(lambda b: b.find_element(By.ID, "shown").text == "0 trials")
+        wait.until(lambda b: not b.find_elements(By.CSS_SELECTOR, "#table [data-i]"))
+        assert not browser.find_element(By.ID, "trial").is_displayed()
+        record(trials[1], measurements=DONE).write(tmp_path)
+        wait.until(lambda b: b.find_element(By.ID, "shown").text == "1 trials")
+        wait.until(lambda b: said(b, "name") == [trials[1].name])
+        assert complaints(browser) == []
+
+
+def test_while_a_run_goes_on_new_records_and_progress_appear_and_nobody_else_is_asked(browser, port, tmp_path):
+    first, second, third = (make(MOE, PATH, seed) for seed in range(3))
+    record(first, measurements=DONE).write(tmp_path)
+    with live(tmp_path, browser, port) as wait:
         wait.until(lambda b: b.find_element(By.ID, "shown").text == "1 trials")
         with lock(tmp_path):
             record(second, measurements=DONE).write(tmp_path)
@@ -240,6 +275,3 @@ def test_while_a_run_goes_on_new_records_and_progress_appear_and_nobody_else_is_
         assert urls
         assert all(url.startswith((f"http://127.0.0.1:{port}/", "data:")) for url in urls)
         assert complaints(browser) == []
-    finally:
-        server.terminate()
-        server.wait(30)

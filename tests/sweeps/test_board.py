@@ -83,6 +83,23 @@ def test_replies_of_any_size_add_up_to_the_whole(results):
     assert sorted(ids) == sorted(board.rows)
 
 
+def test_what_is_gone_from_the_folder_is_told_once_and_comes_back_as_new(results, make_trial):
+    board, alone, cell = read(results), make_trial(seed=99), find("quickstart", "smoke").cells[0].trial
+    known = board.since(0)
+    for trial in (alone, cell):
+        path_of(trial.id, results).unlink()
+    board.refresh()
+    after = board.since(known["revision"])
+    assert after["gone"] == [alone.id]
+    assert (values(after, "id"), values(after, "state")) == ([cell.id], ["missing"])
+    assert board.since(after["revision"])["gone"] == []
+    assert alone.id not in board.rows
+    record(alone).write(results)
+    board.refresh()
+    again = board.since(known["revision"])
+    assert (sorted(values(again, "id")), again["gone"]) == (sorted([alone.id, cell.id]), [])
+
+
 def test_a_file_that_is_no_record_is_a_row_that_says_so(results):
     bad = path_of("0123456789abcdef", results)
     bad.write_bytes(b"PAR1 but not really")
