@@ -19,6 +19,7 @@ from sweeps.board import Board
 from sweeps.guard import LOOPBACK
 
 LOOK_EVERY_S = 1.0
+PART = 2**16  # bytes of a reply that have to be taken within a connection's patience
 
 
 class Server(ThreadingHTTPServer):
@@ -57,9 +58,10 @@ class Server(ThreadingHTTPServer):
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request."""
+    """What one connection asks. One that is silent, or takes nothing of a reply, for half a minute is closed."""
 
     server: Server
+    timeout = 30.0
     protocol_version = "HTTP/1.1"
     server_version = "parrots"
     sys_version = ""
@@ -68,7 +70,7 @@ class Answer(BaseHTTPRequestHandler):
         """What there is at a path, or why it cannot be read now."""
         try:
             self._answer()
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             raise
         except (OSError, ValueError) as error:  # a manifest that is being written, a file that is no record
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", f"{str(error).partition(chr(10))[0]}\n")
@@ -106,7 +108,8 @@ class Answer(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        for first in range(0, len(body), PART):
+            self.wfile.write(body[first : first + PART])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name that http.server calls it by)
         """Nothing: a terminal is for what its user asked."""

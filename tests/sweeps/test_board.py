@@ -13,7 +13,7 @@ from analysis.board.rows import columns, of_records
 from parrots.measurement import Measurement
 from parrots.record import path_of
 from sweeps.board import Board
-from sweeps.board_server import Server
+from sweeps.board_server import Answer, Server
 from sweeps.cli import main
 from sweeps.spec import find
 
@@ -183,6 +183,34 @@ def test_a_file_that_is_no_record_has_no_curves_and_a_page_that_goes_away_is_no_
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
         gone.sendall(b"GET /rows?after=0 HT")
     assert ask(server, "/rows?after=0") == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_who_connects_and_asks_nothing_is_hung_up_on(server, monkeypatch):
+    monkeypatch.setattr(Answer, "timeout", Answer.timeout / 60)
+    with socket.create_connection(server.server_address, timeout=10) as silent:
+        assert silent.recv(1) == b""
+    assert ask(server, "/") == 200
+
+
+def test_who_is_slow_to_take_a_reply_gets_all_of_it_and_who_takes_nothing_is_hung_up_on(server, monkeypatch, capfd):
+    long, part = 16 * 2**20, 2**20  # more than what the system holds on its way
+    monkeypatch.setattr("sweeps.board_server.page", lambda about: "x" * long)
+    monkeypatch.setattr(Answer, "timeout", 1.0)
+    asked = f"GET / HTTP/1.1\r\nHost: localhost:{server.server_port}\r\nConnection: close\r\n\r\n".encode()
+    with socket.create_connection(server.server_address, timeout=30) as slow, slow.makefile("rb") as reply:
+        slow.sendall(asked)
+        while reply.readline() != b"\r\n":
+            pass
+        taken = 0
+        while more := reply.read(part):
+            taken += len(more)
+            time.sleep(0.2)
+    assert taken == long
+    with socket.create_connection(server.server_address, timeout=30) as stuck, stuck.makefile("rb") as reply:
+        stuck.sendall(asked)
+        time.sleep(2)
+        assert 0 < len(reply.read()) < long
     assert capfd.readouterr().err == ""
 
 
