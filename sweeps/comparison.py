@@ -2,7 +2,7 @@
 
 MLflow keeps the state of a page that somebody shares as a tag of the experiment, under a key that the address names. So the
 address is short, whoever opens it sees the same, and what they change is theirs. The page takes a hundred runs at once, so of
-more it shows the best; all are on its other one, whose address names each run, and on `parrots board`.
+more it shows the best; all are on its other one, whose address names each run, up to a thousand, and on `parrots board`.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 AT_ONCE = 100  # runs that MLflow's page takes (3.17)
+NAMED = 1000  # runs that an address names, in 44 characters each: browsers and terminals take no address of any length
 STATE = "mlflow.sharedViewState."
 AXES = 7
 FIRST = ("d_model", "n_layers", "d_ff", "n_experts", "lr")
@@ -25,6 +26,8 @@ def links(client: Any, experiment: Any, sweep: str, runs: Sequence[Any], base: s
     page = f"{base}/#/experiments/{at}/runs?viewStateShareKey={quote(key)}&compareRunsMode=CHART"
     if len(runs) <= AT_ONCE:
         return {experiment.name: page}
+    if len(runs) > NAMED:
+        return {f"{experiment.name}, the best {AT_ONCE} of {len(runs)} runs (`parrots board {sweep}` shows all)": page}
     ids = quote(json.dumps([run.info.run_id for run in runs]))
     return {
         f"{experiment.name}, the best {AT_ONCE} runs": page,

@@ -302,6 +302,9 @@ def test_many_runs_have_an_address_that_names_them_beside_the_one_that_sets_the_
     assert "viewStateShareKey=parrots-few" in few
     assert "viewStateShareKey=parrots-many" in best
     assert every.count("%22") == 2 * (len(ids) + 1)
+    monkeypatch.setattr(comparison, "NAMED", 2)
+    ((shown, alone),) = store.compare_links("many", "http://x").items()
+    assert (shown, alone) == ("parrots/phonebook, the best 2 of 3 runs (`parrots board many` shows all)", best)
     told = json.loads(store.client.get_experiment_by_name("parrots/phonebook").tags["mlflow.sharedViewState.parrots-few"])
     scatter = [
         (chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in told["compareRunCharts"] if chart["type"] == "SCATTER"
