@@ -21,7 +21,7 @@ from parrots.keys import folder as keys_folder
 from parrots.provenance import cores
 from parrots.store import Store
 from sweeps import token
-from sweeps.guard import LOOPBACK
+from sweeps.guard import LOOPBACK, nearest, unwritable
 
 GIB = 2**30
 PORTS = {5000: "`parrots ui` and `parrots mlflow serve`", 8265: "Ray's dashboard", 6379: "a Ray cluster's head"}
@@ -149,23 +149,23 @@ def backends() -> Iterator[Check]:
 
 def storage(results: Path) -> Iterator[Check]:
     """The results folder, or where it would be made: writable, with room, and of the same time as this clock."""
-    above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
-    yield writes(above, "results")
-    yield room(above, "results")
-    yield room(Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())), "Ray's files", RAY_FULL)
+    if said := unwritable(results):
+        yield Check("results", said, "fails", "name another folder with --results")
+    else:
+        yield clock(nearest(results))
+        yield room(nearest(results), "results")
+    yield room(nearest(Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))), "Ray's files", RAY_FULL)
 
 
-def writes(folder: Path, what: str) -> Check:
-    """Whether a file can be made there, and how its time differs from ours."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
-            os.utime(file.fileno())  # the file system's own clock
-            skew_s = os.fstat(file.fileno()).st_mtime - time.time()
-    except OSError as error:
-        return Check(what, f"cannot write to {folder} ({error.strerror})", "fails", "name another folder with --results")
+def clock(folder: Path) -> Check:
+    """How the time of a file that is made there differs from ours."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.utime(file.fileno())  # the file system's own clock
+        skew_s = os.fstat(file.fileno()).st_mtime - time.time()
     if abs(skew_s) > SKEW_S:
-        return Check(what, f"{folder}: its clock is {skew_s:+.0f} s from this one", "fails", "synchronise both (chrony, ntpd)")
-    return Check(what, f"{folder} can be written")
+        said = f"{folder}: its clock is {skew_s:+.0f} s from this one"
+        return Check("results", said, "fails", "synchronise both (chrony, ntpd)")
+    return Check("results", f"{folder} can be written")
 
 
 def usable(store: Store) -> Check:

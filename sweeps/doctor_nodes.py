@@ -15,6 +15,7 @@ from parrots.frozen import first_line
 from parrots.keys import checkpoint_key
 from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
+from sweeps.guard import nearest, unwritable
 
 
 def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Check]:
@@ -30,7 +31,6 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
     from sweeps.lanes import fewest
     from sweeps.leaks import leaks
 
-    above = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
     host, _, port = address.partition(":")
     if port.isdigit():
         try:  # Ray would try for minutes and then end this process
@@ -46,7 +46,7 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
     try:
         ask = ray.remote(num_cpus=0)(_look)
         found = ray.nodes()  # once: who comes meanwhile is not told of, and counts as not there
-        with mark(above) as seen:
+        with mark(nearest(results)) as seen:
             for node in found:
                 name = f"node {node['NodeManagerHostname']}"
                 if not node["Alive"]:
@@ -55,7 +55,7 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
                 where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 began = time.time()
                 try:
-                    said = ray.get(ask.options(scheduling_strategy=where).remote(str(above), seen, store), timeout=120)
+                    said = ray.get(ask.options(scheduling_strategy=where).remote(results.absolute(), seen, store), timeout=120)
                 except (ray.exceptions.RayError, TimeoutError) as error:
                     why = str(error).strip().splitlines()[-1][:200]
                     yield Check(name, f"cannot run our code ({why})", "fails", "install this project and constraints.txt on it")
@@ -74,6 +74,8 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
 def unreached(address: str, why: str) -> Check:
     """A cluster that does not answer."""
     remedy = "`ray up` brings it up; RAY_AUTH_MODE=token where it asks for the token"
+    if address == os.environ.get("RAY_ADDRESS"):
+        remedy += "; without RAY_ADDRESS a run starts a Ray of its own"
     return Check("Ray", f"not reached at {address} ({why})", "fails", remedy)
 
 
@@ -95,30 +97,22 @@ def signs_as() -> str:
         return first_line(error)
 
 
-def _look(above: str, seen: str, store: str | None) -> dict[str, Any]:
+def _look(results: Path, seen: str, store: str | None) -> dict[str, Any]:
     """On a node, by itself: versions, GPUs, its clock, disk and key, why results cannot be written, whether they are shared.
 
     With a store: why it cannot be used, or that nothing else needs to be shared.
     """
-    import pathlib
     import platform
     import shutil
-    import tempfile
-    import time
 
     import torch
 
     from parrots.store import Store
 
-    try:
-        with tempfile.TemporaryFile(dir=above):
-            wrong = ""
-    except OSError as error:
-        wrong = error.strerror or str(error)
     closed = ""
     if store:
         try:
-            Store(store, pathlib.Path(above)).check()
+            Store(store, results).check()
         except ValueError as error:
             closed = str(error)
     return {
@@ -126,9 +120,9 @@ def _look(above: str, seen: str, store: str | None) -> dict[str, Any]:
         "torch": torch.__version__,
         "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "time": time.time(),
-        "wrong": wrong,
-        "at": above,
-        "shared": bool(store) or not seen or pathlib.Path(seen).exists(),
+        "wrong": unwritable(results),
+        "at": str(results),
+        "shared": bool(store) or not seen or Path(seen).exists(),
         "closed": closed,
         "signs_as": signs_as(),
         "free": shutil.disk_usage(tempfile.gettempdir()).free,
@@ -146,7 +140,7 @@ def _judged(name: str, said: dict[str, Any], now: float, within: float) -> Itera
         yield Check(name, "; ".join(other), "fails", "install from the same constraints.txt on every node")
     if said["wrong"]:
         remedy = "results have to be on storage that all share"
-        yield Check(name, f"cannot write to {said['at']} ({said['wrong']})", "fails", remedy)
+        yield Check(name, said["wrong"], "fails", remedy)
     elif not said["shared"]:
         remedy = "mount the same storage there, or name it with --results"
         yield Check(name, f"{said['at']} is another folder there than here", "fails", remedy)

@@ -19,13 +19,29 @@ FOLDERS = ("records", "evaluations", "failures", "sweeps", "data", "weights", "t
 
 def writable(results: Path) -> None:
     """ValueError unless files can be made in the results folder and those in it, which are made if need be."""
+    if said := unwritable(results, make=True):
+        raise ValueError(f"{said}; name another folder with --results")
+
+
+def unwritable(results: Path, make: bool = False) -> str:
+    """Which folder that a run writes to takes no file, and why; empty where all do.
+
+    One that is not there yet is made, or else the folder that it would be made in is asked.
+    """
     for folder in (results, *(results / name for name in FOLDERS)):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
+            if make:
+                folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=nearest(folder)):
                 pass
         except OSError as error:
-            raise ValueError(f"cannot write to {folder} ({error.strerror}); name another folder with --results") from error
+            return f"cannot write to {folder} ({error.strerror})"
+    return ""
+
+
+def nearest(folder: Path) -> Path:
+    """A folder, or before it is made the nearest above it that is there."""
+    return next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists() or one.is_symlink())
 
 
 @contextmanager

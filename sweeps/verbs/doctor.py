@@ -12,7 +12,12 @@ from sweeps.verbs.options import results_option
 @click.command()
 @results_option
 @click.option(
-    "--ray", "address", default="", metavar="ADDRESS", help="Every node of this cluster too; `local` starts one here."
+    "--ray",
+    "address",
+    default="",
+    envvar="RAY_ADDRESS",
+    metavar="ADDRESS",
+    help="Every node of this cluster too, which is $RAY_ADDRESS unless named; `local` starts one here.",
 )
 @store_option
 def doctor(results: Path, address: str, store: str | None) -> int:

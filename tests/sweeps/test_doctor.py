@@ -17,6 +17,12 @@ def failing(found):
     return [(one.what, one.remedy) for one in found if one.state == "fails"]
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No cluster that whoever tests has named."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
 def test_a_machine_that_runs_the_tests_would_run_a_sweep(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it for its process
     assert main(["doctor", "--results", str(tmp_path / "results")]) == 0
@@ -43,10 +49,23 @@ def test_a_results_folder_that_cannot_be_written_fails():
     assert failing(doctor.storage(Path("/proc/results")))[0][0] == "results"
 
 
+@pytest.mark.parametrize("name", ["records", "tune", "reports"])
+@pytest.mark.parametrize("spoil", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_whatever_stands_where_a_run_makes_a_folder_fails_here_as_it_stops_a_run(tmp_path, capsys, name, spoil):
+    spoil(tmp_path / name)
+    before = sorted(tmp_path.iterdir())
+    assert main(["doctor", "--results", str(tmp_path)]) == 1
+    assert f"FAILS  results: cannot write to {tmp_path / name} (" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == before
+    assert main(["run", "quickstart", "--scale", "smoke", "--results", str(tmp_path)]) == 2
+    assert f"cannot write to {tmp_path / name} (" in capsys.readouterr().err
+    assert doctor_nodes._look(tmp_path, "", None)["wrong"].startswith(f"cannot write to {tmp_path / name} (")
+
+
 def test_a_file_system_of_another_time_fails(monkeypatch, tmp_path):
     real = doctor.time.time
     monkeypatch.setattr(doctor.time, "time", lambda: real() + 60)
-    assert "-60 s from this one" in doctor.writes(tmp_path, "results").found
+    assert "-60 s from this one" in doctor.clock(tmp_path).found
 
 
 def test_a_full_disk_fails_and_a_short_one_is_a_note(monkeypatch, tmp_path):
@@ -97,7 +116,7 @@ SAID |= {"gpus": ["H200"] * 8, "shared": True, "closed": "", "free": 2**40, "sig
     ("change", "word"),
     [
         ({"torch": "2.0.0"}, "torch 2.0.0, here"),
-        ({"wrong": "Permission denied"}, "cannot write to /r (Permission denied)"),
+        ({"wrong": "cannot write to /r (Permission denied)"}, "cannot write to /r (Permission denied)"),
         ({"shared": False}, "/r is another folder there than here"),
         ({"closed": "store s3://b/r: AWS Error ACCESS_DENIED"}, "ACCESS_DENIED"),
         ({"signs_as": "0badcafe"}, "signs checkpoints with another key (0badcafe, here "),
@@ -179,6 +198,14 @@ def test_a_ray_that_is_not_there_fails_in_a_line_at_once(tmp_path):
     (one,) = doctor_nodes.nodes("127.0.0.1:1", tmp_path)
     assert (one.state, one.found) == ("fails", "not reached at 127.0.0.1:1 (Connection refused)")
     assert one.remedy.startswith("`ray up`")
+
+
+def test_the_cluster_that_a_run_would_join_is_asked(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main(["doctor", "--results", str(tmp_path)]) == 1
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILS")]
+    assert said.startswith("FAILS  Ray: not reached at 127.0.0.1:1 (Connection refused); ")
+    assert said.endswith("without RAY_ADDRESS a run starts a Ray of its own")
 
 
 def test_cores_and_memory_are_told_and_little_memory_is_noted(monkeypatch):
