@@ -1,12 +1,16 @@
 """Messages that really arrive, at a server on the loopback address."""
 
 import json
+import re
+import socket
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 
+from sweeps import notify
 from sweeps.cli import main
 from sweeps.notify import Teller
 
@@ -60,9 +64,70 @@ def test_a_trial_that_fails_again_is_told_and_one_that_fails_once_or_then_ends_w
         tell = Teller("mine", [url])
         for trial in (once, again, well):
             tell.attempted(trial, tmp_path)
-    (message,) = heard
+        tell.ended({"failed": 2})
+    message, _ = heard
     assert message["title"] == f"mine: phonebook {again.name} failed 2 times"
     assert again.id in message["message"]
+
+
+@pytest.fixture
+def failing(make_trial, tmp_path):
+    """Twenty trials that have failed twice."""
+    trials = [make_trial(seed=seed) for seed in range(20)]
+    for trial in trials:
+        for attempt in (1, 2):
+            record(trial, "failed", [], reason="x", attempt=attempt).write(tmp_path)
+    return trials
+
+
+def trials_told(heard: list[dict]) -> int:
+    """Of how many trials these messages say that they failed."""
+    return sum(int((re.search(r"(\d+) trials failed", one["title"]) or [0, 1])[1]) for one in heard)
+
+
+def test_after_a_few_failures_those_of_a_minute_are_one_message_and_the_end_is_told_last(failing, tmp_path):
+    with listening() as (url, heard):
+        tell = Teller("mine", [url])
+        for trial in failing:
+            tell.attempted(trial, tmp_path)
+        tell.ended({"failed": 20})
+    *failures, end = heard
+    assert end["title"] == "mine: ended"
+    assert len(failures) <= notify.FEW + 1
+    assert trials_told(failures) == len(failing)
+    assert failing[0].name in failures[0]["title"]
+
+
+def test_failures_are_told_while_the_run_goes_on(failing, tmp_path, monkeypatch):
+    monkeypatch.setattr(notify, "FEW", 0)
+    monkeypatch.setattr(notify, "EVERY_S", 1.0)
+    with listening() as (url, heard):
+        tell, end = Teller("mine", [url]), time.monotonic() + 30
+        for some in (failing[:15], failing[15:]):
+            for trial in some:
+                tell.attempted(trial, tmp_path)
+            before = len(heard)
+            while len(heard) == before and time.monotonic() < end:
+                time.sleep(0.05)
+    first, second = heard
+    assert (trials_told([first]), trials_told([second])) == (15, 5)
+    assert failing[0].name in first["message"]
+    assert "and 5 more" in first["message"]
+    assert "and" not in second["message"]
+
+
+def test_an_address_that_does_not_answer_holds_no_run_up_and_is_told_at_its_end(failing, tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        tell = Teller("mine", [f"json://127.0.0.1:{silent.getsockname()[1]}/?cto=1&rto=1"])
+        began = time.monotonic()
+        for trial in failing:
+            tell.attempted(trial, tmp_path)
+        assert time.monotonic() - began < 5
+        tell.ended({"failed": 20})
+        assert time.monotonic() - began < notify.PATIENCE_S
+    assert tell.problem == "could not deliver to an address of --notify: ended"
 
 
 def test_what_cannot_be_delivered_stops_nothing():
