@@ -61,15 +61,16 @@ def run_found(found: Sweep, results: Path, how: How, only: Collection[str] | Non
                 tell.attempted(watch.cells[trial_id].trial, results)
 
             try:
-                with Watch(missing, made, terminal, ended) as watch:
-                    run_cells(found, missing, results, watch, how, following)
+                try:
+                    with Watch(missing, made, terminal, ended) as watch:
+                        run_cells(found, missing, results, watch, how, following)
+                finally:
+                    told = run_manifest.write(found, missing, results, began)
+                    if store:
+                        sent(told, store)
             except KeyboardInterrupt as asked:
                 tell.stopped(str(asked), Counter(ledger.read(results).state(cell) for cell in found.asked(results)))
                 raise
-            finally:
-                told = run_manifest.write(found, missing, results, began)
-                if store:
-                    sent(told, store)
         after, cells = ledger.read(results), found.asked(results)
         if any(after.state(cell) == "done" for cell in cells):
             written = write_report([found], results)

@@ -12,7 +12,11 @@ import pytest
 
 from sweeps import notify
 from sweeps.cli import main
+from sweeps.course import run_found
+from sweeps.guard import writable
+from sweeps.how import How
 from sweeps.notify import Teller
+from sweeps.spec import find
 
 from ..test_record import record
 
@@ -136,6 +140,21 @@ def test_what_cannot_be_delivered_stops_nothing():
     tell = Teller("mine", [url])
     tell.ended({"done": 1})
     assert "could not deliver" in tell.problem
+
+
+def test_what_a_stopped_run_leaves_is_written_before_anybody_is_told(tmp_path, monkeypatch):
+    """Whoever ends it gives it some seconds, and an address may take them all."""
+
+    def asked(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeps.run.run", asked)
+    tell, left = Teller("quickstart"), []
+    tell.stopped = lambda *_: left.extend(tmp_path.glob("sweeps/quickstart/runs/*"))
+    writable(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_found(find("quickstart", "smoke"), tmp_path, How(), tell=tell)
+    assert left
 
 
 def test_nobody_to_tell_is_no_work(monkeypatch):
