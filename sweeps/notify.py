@@ -6,7 +6,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 
-from parrots.record import path_of
+from parrots.record import failures_of, path_of
 from parrots.spec import Trial
 from sweeps.watch import counted
 
@@ -47,7 +47,7 @@ class Teller:
 
     def attempted(self, trial: Trial, results: Path) -> None:
         """A trial has ended, well or not."""
-        failed = len(list((results / "failures").glob(f"{trial.id}-*.parquet"))) if self.to else 0
+        failed = len(failures_of(trial.id, results)) if self.to else 0
         if failed >= REPEATED and not path_of(trial.id, results).exists():
             what = f"{trial.task.kind} {trial.name} failed {failed} times"
             self.failures.put((what, f"`parrots logs {trial.id}` has the reasons"))
