@@ -36,7 +36,7 @@ from sweeps.verbs.fit import fit
 from sweeps.verbs.gc import gc
 from sweeps.verbs.imported import import_model
 from sweeps.verbs.ingest import ingest
-from sweeps.verbs.mlflow import SAFE, mlflow, server
+from sweeps.verbs.mlflow import database, environment, mlflow, server
 from sweeps.verbs.options import again, narrowing_options, notify_option, results_option, scale_option, sweep_argument
 from sweeps.verbs.report import report
 from sweeps.verbs.status import retry, status, stop
@@ -161,16 +161,17 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     """
     from sweeps.tracking import Store, answering, store_uri
 
-    database, uri = results / "mlflow.db", store_uri(results)
-    if not database.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
+    own, uri = results / "mlflow.db", store_uri(results)
+    if not own.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
         raise ValueError(f"no MLflow store in {results}; `parrots run SWEEP` makes one")
     there = urlsplit(uri)
     served = there.scheme in ("http", "https")
     address = f"{there.scheme}://{there.netloc.rpartition('@')[2]}{there.path.rstrip('/')}"
     base = address if served else f"http://{LOOPBACK}:{port}"
     if not served:
+        database(uri, "MLFLOW_TRACKING_URI")
         free(port)
-        unlocked(database)
+        unlocked(own)
     with answering(uri):
         store = Store(results)
         links = {name: store.compare_links(name, base) for name in ([sweep] if sweep else ledger.sweeps(results))}
@@ -183,8 +184,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
         return
     out.print(f"MLflow is at {base} until Ctrl-C")
     command = server(results, LOOPBACK, port, names=[])
-    environment = os.environ | SAFE | {"MLFLOW_BACKEND_STORE_URI": uri}
-    os.execve(sys.executable, command, environment)  # nosec B606 # words of ours, and no shell
+    given = environment({"MLFLOW_BACKEND_STORE_URI": uri})
+    os.execve(sys.executable, command, given)  # nosec B606 # words of ours, and no shell
 
 
 cli.add_command(fit)

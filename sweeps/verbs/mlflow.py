@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from parrots.atomic import atomic
-from parrots.keys import Secret, folder, secret
+from parrots.keys import folder, secret
 from sweeps.guard import LOOPBACK, free
 from sweeps.say import out
 from sweeps.verbs.options import results_option
@@ -40,9 +40,7 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD. Put TLS in front of it, or an SSH tunnel.
     """
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
-    if not store.startswith(("sqlite:", "postgresql")):
-        kind = store.partition(":")[0]
-        raise ValueError(f"MLFLOW_BACKEND_STORE_URI is {kind}; it has to be sqlite or postgresql, never files")
+    database(store, "MLFLOW_BACKEND_STORE_URI")
     names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
     if "*" in allowed_hosts:
         raise ValueError("--allowed-hosts takes names, without stars")
@@ -52,8 +50,14 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     results.mkdir(parents=True, exist_ok=True)
     command = server(results, host, port, names=names, workers=workers)
     out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
-    environment = os.environ | SAFE | credentials(store)
-    os.execve(sys.executable, [*command, "--app-name", "basic-auth"], environment)  # nosec B606 # words of ours, and no shell
+    given = environment(credentials() | {"MLFLOW_BACKEND_STORE_URI": store})
+    os.execve(sys.executable, [*command, "--app-name", "basic-auth"], given)  # nosec B606 # words of ours, and no shell
+
+
+def database(uri: str, name: str) -> None:
+    """ValueError, with the name of the variable that has it, unless a server of ours may serve from there."""
+    if not uri.startswith(("sqlite:", "postgresql")):
+        raise ValueError(f"{name} is {uri.partition(':')[0]}; it has to be sqlite or postgresql, never files")
 
 
 def server(results: Path, host: str, port: int, names: list[str], workers: int = 1) -> list[str]:
@@ -63,7 +67,13 @@ def server(results: Path, host: str, port: int, names: list[str], workers: int =
     return [*command, "--artifacts-destination", (results / "mlartifacts").absolute().as_uri(), "--allowed-hosts", hosts]
 
 
-def credentials(store: str) -> dict[str, str | Secret]:
+def environment(given: dict[str, str]) -> dict[str, str]:
+    """This process's, with only what is given of what MLflow and uvicorn take from it: some of that leaves their checks out."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "_MLFLOW_", "UVICORN_"))}
+    return kept | SAFE | given
+
+
+def credentials() -> dict[str, str]:
     """What the server takes from its environment, so that no process list shows it."""
     ini = folder() / "mlflow.ini"
     lines = (
@@ -81,5 +91,4 @@ def credentials(store: str) -> dict[str, str | Secret]:
         "MLFLOW_AUTH_CONFIG_PATH": str(ini),
         "MLFLOW_AUTH_ADMIN_PASSWORD": secret("mlflow-password"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secret("mlflow-session"),
-        "MLFLOW_BACKEND_STORE_URI": store,
     }

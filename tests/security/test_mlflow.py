@@ -20,11 +20,23 @@ from sweeps.verbs.mlflow import SAFE, server
 from .network import another_address
 
 ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+OPENING = {
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "*",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+    "MLFLOW_AUTH_ADMIN_USERNAME": "root",
+    "MLFLOW_UVICORN_OPTS": "--root-path /elsewhere",
+    "MLFLOW_EXPOSE_PROMETHEUS": "metrics",
+    "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
+    "UVICORN_UDS": "socket",
+}
+"""An environment in which MLflow's server would answer to whoever asks, in other places, or leave its checks out."""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of a server that was told to listen on every network; with its process and its log."""
+    """Of a server that was told to listen on every network, from a shell that opens it; with its process and its log."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -32,7 +44,8 @@ def address(tmp_path_factory):
     command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(folder)]
     command += ["--host", "0.0.0.0", "--allowed-hosts", "box"]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, "--workers", "1"], stdout=log, stderr=subprocess.STDOUT, text=True)
+        given = {"env": os.environ | OPENING, "stdout": log, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([*command, "--workers", "1"], **given)
     try:
         end = time.monotonic() + 240
         while process.poll() is None and time.monotonic() < end:
@@ -81,6 +94,23 @@ def test_its_command_names_its_hosts_and_takes_no_servers_options(tmp_path):
     assert SAFE["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
+@pytest.mark.parametrize("verb", [["ui"], ["mlflow", "serve"]])
+def test_an_environment_that_opens_mlflow_does_not_reach_its_server(tmp_path, monkeypatch, verb):
+    """Much of what MLflow and uvicorn take from theirs is a door."""
+    started: list[tuple] = []
+    monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
+    monkeypatch.setattr("sweeps.cli.free", lambda port: None)
+    monkeypatch.setattr("sweeps.verbs.mlflow.free", lambda port: None)
+    monkeypatch.setattr("sweeps.tracking.Store", lambda results: None)
+    for name, value in (OPENING | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}).items():
+        monkeypatch.setenv(name, value)
+    assert main([*verb, "--results", str(tmp_path)]) == 0
+    ((_, _, environment),) = started
+    assert not set(OPENING) & set(environment)
+    assert set(SAFE.items()) <= set(environment.items())
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
+
+
 def test_it_listens_on_the_loopback_address_unless_told_otherwise_and_then_is_told_its_names(tmp_path, monkeypatch, capsys):
     started: list[tuple] = []
     monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
@@ -107,3 +137,15 @@ def test_a_file_store_and_a_star_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(os.environ, "MLFLOW_BACKEND_STORE_URI", "file:///tmp/runs")
     assert main(asked) == 2
     assert "never files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("uri", ["file:///nowhere/runs", "/nowhere/runs", "mysql://user:hunter2@nowhere/runs"])
+def test_the_ui_too_refuses_what_is_no_server_and_no_database(tmp_path, monkeypatch, capsys, uri):
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("it was served"))
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main(["ui", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "MLFLOW_TRACKING_URI is" in line
+    assert "has to be sqlite or postgresql" in line
+    assert "hunter2" not in line
