@@ -31,7 +31,12 @@ def mlflow() -> None:
 @results_option
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--allowed-hosts", default="", metavar="NAMES", help="Names that users call it by, beside loopback's; no stars.")
+@click.option(
+    "--allowed-hosts",
+    default="",
+    metavar="NAMES",
+    help="Names that users call it by, beside loopback's; no stars. With TLS's port, as box:8443, where that is not 443.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Server processes.")
 def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int) -> None:
     """Serve MLflow with a password, over SQLite in the results or the database that $MLFLOW_BACKEND_STORE_URI names.
@@ -61,10 +66,16 @@ def database(uri: str, name: str) -> None:
 
 
 def server(results: Path, host: str, port: int, names: list[str], workers: int = 1) -> list[str]:
-    """The command line of an MLflow server that answers to these names alone; its database is told by the environment."""
-    hosts = ",".join(f"{name}:{port}" for name in dict.fromkeys((LOOPBACK, "localhost", *names)))
+    """The command line of an MLflow server that answers to these names alone; its database is told by the environment.
+
+    To each with its port, and as TLS in front of it passes it on; and to posts from pages under these names, as MLflow's are.
+    """
+    own = [f"{name}:{port}" for name in (LOOPBACK, "localhost")]
+    hosts = [*own, *(host for name in names for host in (f"{name}:{port}", name, f"{name}:443"))]
+    origins = [origin for name in names for origin in (f"http://{name}:{port}", f"https://{name}")]
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", str(workers)]
-    return [*command, "--artifacts-destination", (results / "mlartifacts").absolute().as_uri(), "--allowed-hosts", hosts]
+    command += ["--artifacts-destination", (results / "mlartifacts").absolute().as_uri()]
+    return [*command, "--allowed-hosts", ",".join(hosts), "--cors-allowed-origins", ",".join(origins)]
 
 
 def environment(given: dict[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from sweeps.verbs.mlflow import SAFE, server
 from .network import another_address
 
 ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+POSTED = "/ajax-api/2.0/mlflow/experiments/search"
 OPENING = {
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
@@ -42,7 +43,7 @@ def address(tmp_path_factory):
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("team")
     command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(folder)]
-    command += ["--host", "0.0.0.0", "--allowed-hosts", "box"]
+    command += ["--host", "0.0.0.0", "--allowed-hosts", "box, desk:8443"]
     with (folder / "log").open("w") as log:
         given = {"env": os.environ | OPENING, "stdout": log, "stderr": subprocess.STDOUT}
         process = subprocess.Popen([*command, "--workers", "1"], **given)
@@ -59,11 +60,13 @@ def address(tmp_path_factory):
         process.wait(30)
 
 
-def status(address: str, password: str = "", **headers: str) -> int:
+def status(address: str, password: str = "", posted: bytes | None = None, **headers: str) -> int:
     if password:
         headers["Authorization"] = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+    path = f"http://{address}{ASKED}" if posted is None else f"http://{address}{POSTED}"
+    headers |= {"Content-Type": "application/json"}
     try:
-        return urllib.request.urlopen(urllib.request.Request(f"http://{address}{ASKED}", headers=headers), timeout=60).status
+        return urllib.request.urlopen(urllib.request.Request(path, posted, headers), timeout=60).status
     except urllib.error.HTTPError as error:
         return error.code
 
@@ -87,9 +90,29 @@ def test_who_has_no_password_or_another_name_is_refused_and_no_secret_is_seen(ad
             assert path.stat().st_mode & 0o077 == 0
 
 
+def test_a_browser_shows_the_runs_under_the_names_given_by_http_and_behind_tls_and_no_other_page_reads_them(address):
+    """MLflow's page posts its searches; a proxy with TLS passes on the name with its port, without, or MLflow's own address."""
+    at, _, _ = address
+    port = at.partition(":")[2]
+    password = str(keys.secret("mlflow-password"))
+
+    def posts(host: str, origin: str) -> int:
+        return status(at, password, b'{"max_results": 1}', Host=host, Origin=origin)
+
+    assert posts(f"box:{port}", f"http://box:{port}") == 200
+    for host in ("box", "box:443", f"127.0.0.1:{port}"):
+        assert posts(host, "https://box") == 200
+    assert posts("desk:8443", "https://desk:8443") == 200
+    for origin in ("https://rebound.example", f"http://rebound.example:{port}", "http://box", "https://box:8443", "null"):
+        assert posts(f"box:{port}", origin) == 403
+    for host in ("box:8443", "desk", "rebound.example", "box.example", "xbox"):
+        assert posts(host, "https://box") == 403
+
+
 def test_its_command_names_its_hosts_and_takes_no_servers_options(tmp_path):
     command = server(tmp_path, "127.0.0.1", 5000, ["box"])
-    assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5000,localhost:5000,box:5000"
+    assert command[command.index("--allowed-hosts") + 1] == "127.0.0.1:5000,localhost:5000,box:5000,box,box:443"
+    assert command[command.index("--cors-allowed-origins") + 1] == "http://box:5000,https://box"
     assert not {"--gunicorn-opts", "--uvicorn-opts", "--backend-store-uri"} & set(command)
     assert SAFE["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
