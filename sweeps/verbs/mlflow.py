@@ -1,7 +1,9 @@
 """`parrots mlflow serve`: MLflow for a team, with a password, on a database that takes many writers."""
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -54,8 +56,8 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     free(port)
     results.mkdir(parents=True, exist_ok=True)
     command = server(results, host, port, names=names, workers=workers)
-    out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
     given = environment(credentials() | {"MLFLOW_BACKEND_STORE_URI": store})
+    out.print(f"MLflow is at http://{host}:{port} until Ctrl-C; user {ADMIN}, password in {folder() / 'mlflow-password'}")
     os.execve(sys.executable, [*command, "--app-name", "basic-auth"], given)  # nosec B606 # words of ours, and no shell
 
 
@@ -85,12 +87,14 @@ def environment(given: dict[str, str]) -> dict[str, str]:
 
 
 def credentials() -> dict[str, str]:
-    """What the server takes from its environment, so that no process list shows it."""
-    ini = folder() / "mlflow.ini"
+    """What the server takes from its environment, so that no process list shows it; the password is then the only one."""
+    ini, users, password = folder() / "mlflow.ini", folder() / "mlflow-users.db", secret("mlflow-password")
+    if users.exists():
+        renew(users, password)
     lines = (
         "[mlflow]",
         "default_permission = NO_PERMISSIONS",
-        f"database_uri = sqlite:///{(folder() / 'mlflow-users.db').absolute()}",
+        f"database_uri = sqlite:///{users.absolute()}",
         f"admin_username = {ADMIN}",  # the password is in the environment alone
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth",
         "grant_default_workspace_access = false",
@@ -100,6 +104,18 @@ def credentials() -> dict[str, str]:
     ini.chmod(0o600)
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(ini),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": secret("mlflow-password"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secret("mlflow-session"),
     }
+
+
+def renew(users: Path, password: str) -> None:
+    """Give the admin this password: MLflow takes one only as it makes the user. ValueError where there are no users."""
+    from werkzeug.security import generate_password_hash
+
+    change = "UPDATE users SET password_hash = ? WHERE username = ?"
+    try:
+        with closing(sqlite3.connect(users)) as store, store:
+            store.execute(change, (generate_password_hash(password), ADMIN))
+    except sqlite3.Error as error:
+        raise ValueError(f"MLflow's users in {users} cannot be read ({error}); move it away, and they are made anew") from error

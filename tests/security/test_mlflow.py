@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
 from parrots import keys
 from sweeps.cli import main
@@ -20,6 +21,7 @@ from sweeps.verbs.mlflow import SAFE, server
 from .network import another_address
 
 ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+BEFORE = "password-that-was-before"
 POSTED = "/ajax-api/2.0/mlflow/experiments/search"
 OPENING = {
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
@@ -36,12 +38,26 @@ OPENING = {
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """Of a server that was told to listen on every network, from a shell that opens it; with its process and its log."""
+def patch():
+    """For as long as the server runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, patch):
+    """Of a server that was told to listen on every network, from a shell that opens it; with its process and its log.
+
+    It finds users that were made before it.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("team")
+    store = SqlAlchemyStore()
+    patch.setenv("PARROTS_KEYS", str(tmp_path_factory.mktemp("keys")))
+    store.init_db(f"sqlite:///{keys.folder() / 'mlflow-users.db'}")
+    store.create_user("admin", BEFORE, is_admin=True)
     command = [sys.executable, "-m", "sweeps.cli", "mlflow", "serve", "--port", str(port), "--results", str(folder)]
     command += ["--host", "0.0.0.0", "--allowed-hosts", "box, desk:8443"]
     with (folder / "log").open("w") as log:
@@ -88,6 +104,25 @@ def test_who_has_no_password_or_another_name_is_refused_and_no_secret_is_seen(ad
     for path in keys.folder().iterdir():
         if path.name != "mlflow-users.db":  # which keeps a hash
             assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_password_made_anew_is_the_only_one(address):
+    """The server found a user `admin` from before, with another."""
+    at, _, _ = address
+    named = f"box:{at.partition(':')[2]}"
+    assert status(at, BEFORE, Host=named) == 401
+    assert status(at, str(keys.secret("mlflow-password")), Host=named) == 200
+
+
+@pytest.mark.parametrize("content", [b"no database", b""])
+def test_users_that_cannot_be_read_are_told_in_a_line(tmp_path, monkeypatch, capsys, content):
+    monkeypatch.setenv("PARROTS_KEYS", str(tmp_path))
+    monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("it was served"))
+    (tmp_path / "mlflow-users.db").write_bytes(content)
+    assert main(["mlflow", "serve", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "mlflow-users.db" in line
+    assert "move it away" in line
 
 
 def test_a_browser_shows_the_runs_under_the_names_given_by_http_and_behind_tls_and_no_other_page_reads_them(address):
