@@ -36,7 +36,8 @@ def table(uri: str, experiments: Sequence[str] = ()) -> "pd.DataFrame":
         if name not in there:
             raise ValueError(f"no experiment {name!r} in {covered(uri)}; there are {', '.join(sorted(there))}")
     wanted = experiments or [name for name in there if name != SWEEPS]
-    rows = [row(run, name) for name in wanted for run in tracked.runs(client, there[name])]
+    with answering(uri):
+        rows = [row(run, name) for name in wanted for run in tracked.runs(client, there[name])]
     if not rows:
         raise ValueError(f"no runs in {', '.join(wanted) or 'any experiment'} of {covered(uri)}")
     return pd.DataFrame(rows)

@@ -58,6 +58,8 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}; install that driver of its database")) from error
     except (MlflowException, SQLAlchemyError) as error:
         raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}")) from error
 

@@ -1,10 +1,13 @@
 """Secrets are in no log, no record, no manifest, no report and no exception."""
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -49,6 +52,46 @@ def test_mlflows_address_is_told_without_its_password(tmp_path, monkeypatch, cap
     told = capsys.readouterr()
     assert told.err.count("error: MLflow at http://") == 2
     assert SECRET not in mirror.problem + told.out + told.err
+
+
+def test_a_server_that_fails_in_the_midst_is_told_without_its_password(tmp_path, monkeypatch, capsys):
+    """It names its experiments, and refuses to search for runs in them."""
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            named = self.path.endswith("experiments/search")
+            self.send_response(200 if named else 403)
+            self.end_headers()
+            refusal = {"error_code": "PERMISSION_DENIED", "message": "not for you"}
+            self.wfile.write(json.dumps({"experiments": [NAMED]} if named else refusal).encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    NAMED = {"experiment_id": "1", "name": "parrots/phonebook", "artifact_location": "x", "lifecycle_stage": "active"}
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://admin:{SECRET}@127.0.0.1:{server.server_port}")
+        assert main(["export", "--from-mlflow", str(tmp_path / "runs.csv"), "--results", str(tmp_path)]) == 2
+        server.shutdown()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: MLflow at http://***@127.0.0.1")
+    assert "PERMISSION_DENIED" in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "postgresql+pg8000"])
+def test_a_database_without_its_driver_is_told_in_a_line(tmp_path, monkeypatch, capsys, scheme):
+    for driver in ("MySQLdb", "pg8000"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    words = ["export", "--from-mlflow", str(tmp_path / "runs.csv"), "--store", f"{scheme}://u:{SECRET}@h/db"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: MLflow at {scheme}://***@h/db: ")
+    assert "install" in line
 
 
 @pytest.mark.parametrize(
