@@ -161,6 +161,8 @@ def ui(sweep: str | None, results: Path, port: int) -> None:
     """
     from sweeps.tracking import Store, answering, store_uri
 
+    if sweep and Path(sweep).suffix in (".py", ".json"):
+        sweep = Path(sweep).stem
     own, uri = results / "mlflow.db", store_uri(results)
     if not own.exists() and "MLFLOW_TRACKING_URI" not in os.environ:
         raise ValueError(f"no MLflow store in {results}; `parrots run SWEEP` makes one")

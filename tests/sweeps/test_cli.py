@@ -170,6 +170,18 @@ def test_status_counts_and_gives_the_reason_of_each_failure(capsys):
     assert row == ["phonebook", "1", "1", "4"]
 
 
+@pytest.mark.parametrize("sweep", ["my.own", "my.own.py", "there/my.own.py", "results/sweeps/my.own.json"])
+def test_the_ui_takes_a_sweep_by_its_name_and_by_its_file(make_trial, monkeypatch, capsys, sweep):
+    monkeypatch.setattr(os, "execve", lambda *given: None)
+    monkeypatch.setattr("sweeps.cli.free", lambda port: None)
+    record(make_trial(), sweep="my.own").write(Path("results"))
+    Store(Path("results")).mirror(make_trial().id, "my.own")
+    assert main(["ui", sweep]) == 0
+    assert "compare my.own, " in capsys.readouterr().out
+    assert main(["ui", "another.py"]) == 2
+    assert "no runs of another in results" in capsys.readouterr().err
+
+
 def test_a_link_to_compare_shows_the_runs_of_the_sweep(make_trial):
     results = Path("results").absolute()
     trials = [make_trial(seed=s) for s in range(3)]
