@@ -143,8 +143,6 @@ def start(cpus: int) -> None:
     if joined():
         common |= {"runtime_env": {"env_vars": WORKER_ENV}}
     else:
-        if os.environ.get("RAY_AUTH_MODE", "token") == "token":
-            token.ensure()
         os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment
         common |= {"address": "local", "include_dashboard": False, "num_cpus": cpus, "resources": {DRIVER: 1000}}
         common |= {"object_store_memory": OBJECT_STORE_BYTES}

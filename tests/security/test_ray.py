@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -100,8 +101,9 @@ def own(tmp_path_factory):
 
 
 def test_the_ray_that_a_run_starts_obeys_those_alone_who_have_its_token(own):
-    """Whoever it obeys runs what they like."""
+    """Whoever it obeys runs what they like. The token is in no file, neither ours nor Ray's."""
     at, secret, _, clean = own
+    assert not list(Path(clean["RAY_AUTH_TOKEN_PATH"]).parent.iterdir())
     given = ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": secret})
     codes = [
         subprocess.run([sys.executable, "-c", ASKS, at], env=clean | {"RAY_AUTH_MODE": "token"} | one, capture_output=True)
