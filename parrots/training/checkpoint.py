@@ -3,6 +3,10 @@
 A checkpoint is a folder STEP below `checkpoints/NAME` of the results. It counts only if its marker is there and every file
 has the SHA-256 that the marker says; else the one before is taken. The marker is signed with a key of this installation.
 
+Files may change after that was looked at. What runs code when it is read, the pickle of the metadata, is read once, compared
+and unpickled from memory. Shards are numbers to torch (`Verified`): they are hashed once, and who changes them later changes
+numbers.
+
 With a store (parrots/store.py) those in it count: each worker sends its shards, the first one the marker after all of them, and
 a folder becomes what the signed marker says before it is read.
 """
@@ -10,7 +14,10 @@ a folder becomes what the signed marker says before it is read.
 import errno
 import hashlib
 import hmac
+import io
 import json
+import os
+import pickle  # nosec B403 # of bytes whose SHA-256 is signed
 import shutil
 import time
 import warnings
@@ -24,7 +31,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, LoadPlan, LoadPlanner, Metadata
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import LoadItemType
+from torch.futures import Future
 
 from parrots.atomic import atomic
 from parrots.frozen import first_line
@@ -35,6 +45,7 @@ from parrots.training.parallel import sum_over_workers, synchronize
 
 MARKER = "complete.json"
 CURVES = "curves.npz"
+METADATA = ".metadata"  # DCP's, a pickle
 KEPT = 2  # complete ones, the older in case that the newer turns out to be torn
 BAD = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading any file as a marker may raise
 ASK_EVERY = 10  # steps at most between questions that all workers have to answer alike
@@ -60,9 +71,37 @@ class State:
     """Curves so far. Weights and optimizer state go through `tensors`, each worker's part in place."""
 
 
+class Verified(FileSystemReader):
+    """DCP's reader of a checkpoint of tensors alone, whose metadata are these bytes, whatever lies in the folder by now.
+
+    In read_data (torch 2.13) tensors go through torch.load with weights_only, which runs nothing; entries of bytes go through
+    a pickle, and are refused. Which entries there are, and in which files, the metadata say.
+    """
+
+    def __init__(self, path: Path, metadata: bytes):
+        super().__init__(path)
+        self.metadata = metadata
+
+    def read_metadata(self, *_: Any, **__: Any) -> Metadata:
+        """Of all workers. DCP asks again, for a worker's own, where this fails: those are no others."""
+        found: Metadata = pickle.loads(self.metadata)  # nosec B301 # of bytes whose SHA-256 is signed
+        return found
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fill the tensors of a plan. ValueError for what is none."""
+        if others := sorted(one.dest_index.fqn for one in plan.items if one.type == LoadItemType.BYTE_IO):
+            raise ValueError(f"{others[0]} is no tensor")
+        return super().read_data(plan, planner)
+
+
+def opened(path: Path) -> io.BufferedReader:
+    """A file to read. OSError for a link, which may lead out of the results."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
 def digest(path: Path) -> str:
     """The SHA-256 of a file."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -75,23 +114,40 @@ def signature(said: dict[str, Any], key: bytes) -> str:
 def is_whole(folder: Path, key: bytes | None = None) -> bool:
     """Whether a checkpoint is all there, is what was written, and was written by us, at this place.
 
-    Its metadata are a pickle, so nothing of it is read before this holds. key: by default that of this installation.
+    key: by default that of this installation; OSError if that is none.
     """
+    key = key or checkpoint_key()
     try:
-        files = signed(folder, key or checkpoint_key())
+        files = signed(folder, key)["files"]
         if {path.name for path in folder.iterdir()} != {MARKER, *files}:
             return False
-        return all(hmac.compare_digest(digest(folder / name), sha256) for name, sha256 in files.items())
+        return all(_has(folder / name, sha256) for name, sha256 in files.items())
     except BAD:
         return False
 
 
-def signed(folder: Path, key: bytes) -> dict[str, str]:
-    """The SHA-256 of each file, as the marker of a checkpoint says it. One of BAD if it is not ours, or of another place."""
-    said = json.loads((folder / MARKER).read_bytes())
+def signed(folder: Path, key: bytes) -> dict[str, Any]:
+    """What the marker of a checkpoint says. One of BAD if it is not ours, or of another place, or a folder is a link."""
+    if _is_link(folder):
+        raise ValueError("a link")
+    with opened(folder / MARKER) as file:
+        said: dict[str, Any] = json.loads(file.read())
     if not hmac.compare_digest(signature(said, key), said["hmac"]) or said["of"] != place_of(folder):
         raise ValueError("not signed by us for this place")
-    return dict(said["files"])
+    return said
+
+
+def _is_link(folder: Path) -> bool:
+    """Whether a checkpoint, or the folder of its trial, may be somewhere else."""
+    return folder.is_symlink() or folder.parent.is_symlink()
+
+
+def _has(path: Path, sha256: str) -> bool:
+    """Whether a file is there, with these bytes."""
+    try:
+        return hmac.compare_digest(digest(path), sha256)
+    except OSError:
+        return False
 
 
 def place_of(folder: Path) -> str:
@@ -128,14 +184,15 @@ def bring(folder: Path, store: Store) -> bool:
 
     Only names in a marker whose signature holds are written to. Workers of one machine may do it at once.
     """
-    if not store.get(folder / MARKER):
+    key = checkpoint_key()
+    if _is_link(folder) or not store.get(folder / MARKER):
         return False
     try:
-        files = signed(folder, checkpoint_key())
+        files = signed(folder, key)["files"]
     except BAD:
         return False
     for path, sha256 in ((folder / name, sha256) for name, sha256 in files.items()):
-        if not (path.exists() and digest(path) == sha256) and not (store.get(path) and digest(path) == sha256):
+        if not _has(path, sha256) and not (store.get(path) and _has(path, sha256)):
             return False
     return True
 
@@ -198,17 +255,32 @@ def _sent(at: Path, store: Store, place: Placement) -> dict[str, str]:
 def load(path: Path, tensors: dict[str, Any], place: Placement) -> State:
     """Fill `tensors` in place with a checkpoint that `newest` named, whatever the number of workers that wrote it.
 
-    ValueError where they are other ones than it holds.
+    ValueError where they are other ones than it holds, or it has changed since. Every worker looks at what it reads itself.
     """
-    said = json.loads((path / MARKER).read_bytes())
+    key = checkpoint_key()
+    try:
+        said = signed(path, key)
+        metadata, curves = (_content(path / name, said["files"][name]) for name in (METADATA, CURVES))
+    except BAD as error:
+        remedy = "delete it, or give all machines that share it one key"
+        raise ValueError(f"checkpoint {path} is not what this machine's key signed ({first_line(error)}); {remedy}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dcp.load(tensors, checkpoint_id=path, no_dist=place.world == 1)
+            dcp.load(tensors, storage_reader=Verified(path, metadata), no_dist=place.world == 1)
         except CheckpointException as error:
             raise ValueError(f"checkpoint {path} does not fit this model ({_cause(error)}); delete it") from error
-    with np.load(path / CURVES) as file:
+    with np.load(io.BytesIO(curves)) as file:
         return State(said["step"], said["examples"], said["seconds"], dict(file))
+
+
+def _content(path: Path, sha256: str) -> bytes:
+    """The bytes of a file, read once. ValueError if they are others."""
+    with opened(path) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path.name} has changed")
+    return content
 
 
 def _cause(error: CheckpointException) -> str:
@@ -227,7 +299,8 @@ def _all(folder: Path) -> list[Path]:
     """The checkpoints below a folder, whole or torn, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if _is_step(path.name)), key=lambda path: int(path.name))
+    found = (path for path in folder.iterdir() if _is_step(path.name) and not path.is_symlink())
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def _stored(folder: Path, store: Store) -> list[Path]:

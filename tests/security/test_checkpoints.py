@@ -6,11 +6,13 @@ import stat
 from dataclasses import replace
 
 import pytest
+import torch
 
 from parrots import keys
 from parrots.execution import run_trial
 from parrots.placement import Placement
 from parrots.training import checkpoint
+from parrots.training.checkpoint import State
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -37,6 +39,11 @@ def change(at, **to):
     (at / checkpoint.MARKER).write_text(json.dumps({**said, **to}))
 
 
+def link(path, folder):
+    """Move it to a folder, and leave a link to it."""
+    path.symlink_to(path.rename(folder / "elsewhere"))
+
+
 def test_a_signed_checkpoint_holds_under_its_key_alone(signed):
     assert checkpoint.is_whole(signed, KEY)
     assert not checkpoint.is_whole(signed, OTHER)
@@ -53,6 +60,10 @@ def test_a_signed_checkpoint_holds_under_its_key_alone(signed):
         lambda at: change(at, hmac=None),
         lambda at: mark(at, OTHER),
         lambda at: (at / checkpoint.MARKER).write_text("[]"),
+        lambda at: link(at / ".metadata", at.parent.parent),
+        lambda at: link(at / checkpoint.MARKER, at.parent.parent),
+        lambda at: link(at, at.parent.parent),
+        lambda at: link(at.parent, at.parent.parent),
     ],
 )
 def test_whatever_is_changed_breaks_the_signature(signed, tamper):
@@ -76,6 +87,57 @@ def test_a_hostile_checkpoint_is_passed_over_and_never_unpickled(make_trial, tmp
     assert run_trial(trial, place).status == "done"
     assert not done.exists()
     assert run_trial(trial, replace(place, checkpoints=None)).status == "done"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of ours, as `newest` found it, its placement, and a pickle that leaves a file, with the file's path."""
+    place, folder, done = Placement(tmp_path), tmp_path / "checkpoints" / "trial", tmp_path / "executed"
+    checkpoint.save(folder, State(20, 20, 1.0, {}), {"x": torch.ones(3)}, place)
+    return checkpoint.newest(folder, place), place, b"cos\nsystem\n(S'touch " + str(done).encode() + b"'\ntR.", done
+
+
+@pytest.mark.parametrize("name", [".metadata", checkpoint.CURVES, checkpoint.MARKER])
+def test_what_changes_after_it_was_looked_at_is_refused_and_not_executed(saved, name):
+    at, place, hostile, done = saved
+    (at / name).write_bytes(hostile)
+    with pytest.raises(ValueError, match="is not what this machine's key signed"):
+        checkpoint.load(at, {"x": torch.zeros(3)}, place)
+    assert not done.exists()
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0.metadata"])
+def test_what_is_unpickled_are_the_bytes_that_were_compared(saved, name, monkeypatch):
+    """Whatever lies there by the time that torch would read it."""
+    at, place, hostile, done = saved
+    real = checkpoint.dcp.load
+
+    def late(*args, **kwargs):
+        (at / name).write_bytes(hostile)
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint.dcp, "load", late)
+    x = torch.zeros(3)
+    assert checkpoint.load(at, {"x": x}, place).step == 20
+    assert x.tolist() == [1, 1, 1]
+    assert not done.exists()
+
+
+def test_a_shard_that_changes_after_it_was_looked_at_executes_nothing(saved):
+    at, place, hostile, done = saved
+    (shard,) = at.glob("*.distcp")
+    shard.write_bytes(hostile.ljust(shard.stat().st_size, b"\0"))
+    with pytest.raises(ValueError, match="does not fit this model"):
+        checkpoint.load(at, {"x": torch.zeros(3)}, place)
+    assert not done.exists()
+
+
+def test_a_checkpoint_of_more_than_tensors_is_refused(tmp_path):
+    """Since torch would unpickle the rest of a shard."""
+    place, folder = Placement(tmp_path), tmp_path / "trial"
+    checkpoint.save(folder, State(20, 20, 1.0, {}), {"x": "text"}, place)
+    with pytest.raises(ValueError, match="x is no tensor"):
+        checkpoint.load(checkpoint.newest(folder, place), {"x": ""}, place)
 
 
 def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path, monkeypatch):
