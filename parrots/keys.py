@@ -35,7 +35,7 @@ def folder() -> Path:
 
 
 def secret(name: str) -> Secret:
-    """The secret of this name, 64 hexadecimal digits, made if it is not there. PermissionError where others may read it."""
+    """The secret of this name, 64 hexadecimal digits, made if it is not there. OSError where it is none or others may read."""
     path = folder() / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
@@ -43,7 +43,10 @@ def secret(name: str) -> Secret:
     about = path.stat()
     if stat.S_IMODE(about.st_mode) & 0o077 or about.st_uid != os.getuid():
         raise PermissionError(errno.EACCES, "others may read this secret; delete it if they did, else `chmod 600`", str(path))
-    return Secret(path.read_text().strip())
+    text = path.read_text(errors="replace").strip()
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise OSError(errno.EINVAL, "no secret of ours, which are 64 hexadecimal digits; copy it anew or delete it", str(path))
+    return Secret(text)
 
 
 def checkpoint_key() -> bytes:

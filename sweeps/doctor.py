@@ -18,6 +18,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from parrots.keys import folder as keys_folder
+from parrots.keys import secret
 from parrots.provenance import cores
 from parrots.store import Store
 from sweeps import token
@@ -189,7 +190,7 @@ def room(folder: Path, what: str, full: float = 1.0) -> Check:
 
 
 def secrets() -> Iterator[Check]:
-    """The installation's secrets, which are refused unless only their owner may read them, and Ray's token."""
+    """The installation's secrets, which are refused unless they are whole and only their owner may read them; Ray's token."""
     tokens = os.environ.get("RAY_AUTH_MODE") == "token"
     ours = [path for path in keys_folder().glob("*") if path.is_file() and path.name != "mlflow-users.db"]  # which keeps hashes
     for path in (*ours, *([theirs] if (theirs := token.path()).exists() else [])):
@@ -197,6 +198,12 @@ def secrets() -> Iterator[Check]:
         if mode & 0o077:
             remedy = f"chmod 600 {path}; make it anew if others read it"
             yield Check("secret", f"{path} has mode {mode:04o}", "note" if path == theirs and not tokens else "fails", remedy)
+            continue
+        try:
+            if path != theirs and not path.suffix:  # mlflow.ini is none by itself
+                secret(path.name)
+        except OSError as error:
+            yield Check("secret", f"{path}: {error.strerror}", "fails", f"copy {path} from a host that shares the results")
         else:
             yield Check("secret", f"{path}, mode {mode:04o}")
     if tokens and not (theirs.exists() or os.environ.get("RAY_AUTH_TOKEN")):

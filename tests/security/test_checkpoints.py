@@ -150,3 +150,22 @@ def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path, monkeypatch):
     (tmp_path / "keys/checkpoint").chmod(0o644)
     with pytest.raises(PermissionError, match="chmod 600"):
         keys.checkpoint_key()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"zz" * 32, b"ab" * 31, b"\xff" * 64])
+def test_a_key_that_is_not_as_we_make_them_is_refused_with_its_file(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("PARROTS_KEYS", str(tmp_path))
+    (tmp_path / "checkpoint").write_bytes(content)
+    (tmp_path / "checkpoint").chmod(0o600)
+    with pytest.raises(OSError, match=r"64 hexadecimal digits; copy it anew or delete it: .*checkpoint'"):
+        keys.checkpoint_key()
+
+
+@pytest.mark.parametrize("spoil", [lambda key: key.chmod(0o644), lambda key: key.write_text("")])
+def test_a_bad_key_is_an_error_and_not_the_absence_of_checkpoints(tmp_path, monkeypatch, spoil):
+    monkeypatch.setenv("PARROTS_KEYS", str(tmp_path / "keys"))
+    place, folder = Placement(tmp_path), tmp_path / "trial"
+    checkpoint.save(folder, State(20, 20, 1.0, {}), {"x": torch.ones(3)}, place)
+    spoil(tmp_path / "keys" / "checkpoint")
+    with pytest.raises(OSError, match="keys/checkpoint"):
+        checkpoint.newest(folder, place)

@@ -92,6 +92,16 @@ def test_a_secret_that_others_may_read_fails(monkeypatch, tmp_path):
     assert remedy.startswith(f"chmod 600 {tmp_path / 'checkpoint'}")
 
 
+def test_a_secret_that_is_empty_fails(monkeypatch, tmp_path):
+    monkeypatch.setenv("PARROTS_KEYS", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "ray" / "token"))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    for name in ("checkpoint", "mlflow.ini"):
+        (tmp_path / name).touch(0o600)
+    (failed,) = (one for one in doctor.secrets() if one.state == "fails")
+    assert failed.found.startswith(f"{tmp_path / 'checkpoint'}: no secret of ours")
+
+
 def test_ray_with_tokens_and_without_a_token_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
