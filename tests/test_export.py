@@ -72,7 +72,7 @@ def test_kept_weights_are_the_trained_ones(tmp_path, tied):
     trial = make(MOE, PATH)
     trial = trial.model_copy(update={"model": trial.model.model_copy(update={"tie_embeddings": tied})})
     record = run_trial(trial, Placement(tmp_path, tmp_path / "weights"))
-    model = weights.load(trial, weights.path_of(trial.id, tmp_path / "weights"))
+    model = weights.load(trial, weights.path_of(trial.id, tmp_path / "weights"), record.weights_sha256)
     test = load(trial.task, "test", tmp_path)
     with torch.no_grad():
         logits = model(torch.from_numpy(test.tokens_NS.astype(int))[:, :-1]).logits

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save
 
 from parrots.atomic import atomic
 from parrots.models.transformer import Transformer
@@ -50,15 +51,27 @@ def keep(model: Transformer, path: Path, place: Placement) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def load(trial: Trial, path: Path, sha256: str = "") -> Transformer:
+def load(trial: Trial, path: Path, sha256: str) -> Transformer:
     """The trained model of `trial`, ready for evaluation. OSError where there are no weights.
 
-    sha256: what the file has to have, if it is known; ValueError if it has another.
+    sha256: what its record says of them; ValueError if they have another, or it says nothing.
     """
-    if sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise ValueError(f"{path}: not the weights that the record was made with; their SHA-256 differs")
+    return loaded(trial, content(path, sha256))
+
+
+def content(path: Path, sha256: str) -> bytes:
+    """The bytes of a file of weights, read once. Errors as of `load`."""
+    found = path.read_bytes()
+    if hashlib.sha256(found).hexdigest() != sha256:
+        why = "their SHA-256 differs" if sha256 else "it has no SHA-256 of any"
+        raise ValueError(f"{path}: not the weights that the record was made with; {why}")
+    return found
+
+
+def loaded(trial: Trial, content: bytes) -> Transformer:
+    """The model of `trial` with these weights."""
     model = built(trial)
-    tensors = load_file(path)
+    tensors = tensors_of(content)
     if trial.model.tie_embeddings:
         tensors["head.weight"] = tensors["embedding.weight"]
     model.load_state_dict(tensors)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from parrots.atomic import atomic
+from parrots.frozen import first_line
 from parrots.record import weights_sha256
 from sweeps.guard import lock, writable
 from sweeps.intake import RefusedError, Taken, files, looked_at
@@ -69,10 +70,11 @@ def weights_of(one: Taken, folder: Path, results: Path) -> bool:
     if weights_sha256(one.trial.id, results) != one.weights_sha256:  # another record of this trial stayed, which was told
         return False
     try:
-        weights.load(one.trial, path, one.weights_sha256)
+        content = weights.content(path, one.weights_sha256)
+        weights.loaded(one.trial, content)
     except Exception as error:  # safetensors and torch have errors of their own for what is not a model's weights
-        out.print(f"refused {path}: not the weights of {one.trial.name} ({str(error).splitlines()[0][:200]})")
+        out.print(f"refused {path}: not the weights of {one.trial.name} ({first_line(error).removeprefix(f'{path}: ')[:200]})")
         return False
     with atomic(place) as sink:
-        sink.write(path.read_bytes())
+        sink.write(content)
     return True

@@ -1,5 +1,6 @@
 """Secrets are in no log, no record, no manifest, no report and no exception."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -167,8 +168,9 @@ def test_final_weights_are_safetensors(tmp_path):
     trial, path = make(), tmp_path / "x.safetensors"
     path.write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
     with pytest.raises(Exception, match=r"(?i)header"):
-        weights.load(trial, path)
+        weights.load(trial, path, hashlib.sha256(path.read_bytes()).hexdigest())
     assert not Path("owned").exists()
     path.write_bytes(b"another file")
-    with pytest.raises(ValueError, match="SHA-256 differs"):
-        weights.load(trial, path, "0" * 64)
+    for sha256, why in (("0" * 64, "their SHA-256 differs"), ("", "it has no SHA-256 of any")):
+        with pytest.raises(ValueError, match=why):
+            weights.load(trial, path, sha256)

@@ -12,6 +12,7 @@ from parrots.execution import finish
 from parrots.placement import Placement
 from parrots.record import SCHEMA, path_of, read
 from parrots.spec import Cell, Evaluation
+from parrots.training import weights
 from sweeps import ledger
 from sweeps.cli import main
 
@@ -174,6 +175,30 @@ def test_a_link_another_name_and_another_folder_are_refused(copied, tmp_path, ca
     assert f"its trial's file is called {TRIAL.id}.parquet" in ingest(capsys, copied, tmp_path / "b")[1]
     (copied / "records" / "other.parquet").rename(copied / "failures" / f"{TRIAL.id}-1.parquet")
     assert "status 'done' belongs into records" in ingest(capsys, copied, tmp_path / "c")[1]
+
+
+def test_weights_that_the_record_does_not_vouch_for_are_refused_and_the_record_taken(copied, tmp_path, capsys):
+    """Though they would load."""
+    path = path_of(TRIAL.id, copied)
+    pq.write_table(altered(weights_sha256="")(read([path])), path)
+    code, told = ingest(capsys, copied, tmp_path / "results")
+    assert code == 0
+    assert "it has no SHA-256 of any" in told
+    assert "3 taken, 0 were here already, 0 refused; weights of 0 trials" in told
+    assert not list((tmp_path / "results").rglob("*.safetensors"))
+
+
+def test_weights_that_change_while_they_are_looked_at_come_in_as_they_were(elsewhere, copied, tmp_path, capsys, monkeypatch):
+    real, kept = weights.loaded, weights.path_of(TRIAL.id, copied / "weights")
+
+    def late(*given):
+        kept.write_bytes(b"others")
+        return real(*given)
+
+    monkeypatch.setattr(weights, "loaded", late)
+    assert ingest(capsys, copied, tmp_path / "results")[0] == 0
+    taken = weights.path_of(TRIAL.id, tmp_path / "results" / "weights").read_bytes()
+    assert taken == weights.path_of(TRIAL.id, elsewhere / "weights").read_bytes()
 
 
 def test_weights_of_another_model_are_refused_and_the_record_taken(copied, tmp_path, capsys):

@@ -85,7 +85,7 @@ def test_a_small_model_learns_every_label_by_heart(ffn, tmp_path):
     final = {m.metric: m.value for m in record.measurements}
     assert final["exact_match"] == 1
     assert 60 < final["memory_bits"] <= 64
-    kept = weights.load(trial, weights.path_of(trial.id, tmp_path / "weights"))
+    kept = weights.load(trial, weights.path_of(trial.id, tmp_path / "weights"), record.weights_sha256)
     test = load(trial.task, "test", tmp_path)
     with torch.no_grad():
         said = kept(torch.from_numpy(test.inputs())).logits[:, -1].argmax(-1).numpy()
