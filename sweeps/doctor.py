@@ -17,12 +17,14 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from parrots.frozen import first_line
+from parrots.keys import covered, secret
 from parrots.keys import folder as keys_folder
-from parrots.keys import secret
 from parrots.provenance import cores
 from parrots.store import Store
 from sweeps import token
 from sweeps.guard import LOOPBACK, nearest, unwritable
+from sweeps.tracked import spelled
 
 GIB = 2**30
 PORTS = {5000: "`parrots ui` and `parrots mlflow serve`", 8265: "Ray's dashboard", 6379: "a Ray cluster's head"}
@@ -47,15 +49,15 @@ class Check:
 
 def checks(results: Path, store: str | None = None) -> Iterator[Check]:
     """Everything but other nodes, in the order in which it would stop a run."""
-    yield from packages()
-    yield from devices()
-    yield from backends()
-    yield from storage(results)
-    if store:
-        yield usable(Store(store, results))
-    yield from secrets()
-    yield from ports()
-    yield from limits()
+    groups = {"packages": packages(), "devices": devices(), "backends": backends(), "results": storage(results)}
+    groups |= {"store": (usable(Store(uri, results)) for uri in [store] if uri)}
+    groups |= {"secrets": secrets(), "MLflow": mirrored(), "ports": ports(), "limits": limits()}
+    for what, group in groups.items():
+        try:
+            yield from group
+        except Exception as error:  # such as a library that is there and cannot be imported
+            remedy = "pip install -c constraints.txt -e ." if isinstance(error, ImportError) else ""
+            yield Check(what, f"{type(error).__name__}: {first_line(error)}", "fails", remedy)
 
 
 def packages() -> Iterator[Check]:
@@ -206,8 +208,28 @@ def secrets() -> Iterator[Check]:
             yield Check("secret", f"{path}: {error.strerror}", "fails", f"copy {path} from a host that shares the results")
         else:
             yield Check("secret", f"{path}, mode {mode:04o}")
-    if tokens and not (theirs.exists() or os.environ.get("RAY_AUTH_TOKEN")):
+    theirs_said = theirs.read_text(errors="replace").strip() if theirs.is_file() else ""
+    joins = tokens and "RAY_ADDRESS" in os.environ  # a Ray of a run's own has its own
+    if joins and not (theirs_said or os.environ.get("RAY_AUTH_TOKEN")):
         yield Check("Ray's token", f"RAY_AUTH_MODE=token and no token at {theirs}", "fails", "`parrots token` makes it")
+
+
+def mirrored() -> Iterator[Check]:
+    """Whether the MLflow that the environment names answers; a run is over without it."""
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        from mlflow import MlflowClient
+
+        from sweeps.tracking import answering
+
+        uri = spelled(os.environ["MLFLOW_TRACKING_URI"])
+        try:
+            with answering(uri):
+                MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+        except ValueError as error:
+            remedy = "a run goes on without; the next one adds what is missing"
+            yield Check("MLflow", str(error).removeprefix("MLflow at "), "note", remedy)
+        else:
+            yield Check("MLflow", f"{covered(uri)} answers")
 
 
 def ports() -> Iterator[Check]:

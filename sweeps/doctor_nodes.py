@@ -2,7 +2,6 @@
 
 import hmac
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from parrots.frozen import first_line
 from parrots.keys import checkpoint_key
 from sweeps import token
 from sweeps.doctor import GIB, SCARCE, SKEW_S, Check
-from sweeps.guard import nearest, unwritable
+from sweeps.guard import nearest, unheard, unwritable
 
 
 def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Check]:
@@ -31,13 +30,9 @@ def nodes(address: str, results: Path, store: str | None = None) -> Iterator[Che
     from sweeps.lanes import fewest
     from sweeps.leaks import leaks
 
-    host, _, port = address.partition(":")
-    if port.isdigit():
-        try:  # Ray would try for minutes and then end this process
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            yield unreached(address, error.strerror or str(error))
-            return
+    if why := unheard(address):
+        yield unreached(address, why)
+        return
     try:
         ray.init(address, log_to_driver=False, configure_logging=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ray.exceptions.RayError) as error:

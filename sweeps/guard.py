@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+from socket import AF_INET, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, create_connection, socket
 
 LOOPBACK = "127.0.0.1"
 ASKING_S = 0.5  # a board or a status that asks who holds a lock has it for an instant itself
@@ -94,6 +94,19 @@ def free(port: int) -> None:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise ValueError(f"port {port} is in use; name another with --port") from error
+
+
+def unheard(address: str) -> str:
+    """Why nobody answers at HOST:PORT; nothing where somebody does, or where it names no port. Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in host:
+        try:
+            create_connection((host, int(port)), timeout=5).close()
+        except OverflowError as error:  # no port's number
+            return str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def unlocked(database: Path) -> None:

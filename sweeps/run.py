@@ -45,6 +45,7 @@ from parrots.store import READ
 from parrots.training.stacked import groups, shape, worthwhile
 from sweeps import devices, stopping
 from sweeps.events import Ending, Watching
+from sweeps.guard import unheard
 from sweeps.how import How
 from sweeps.lanes import Lane, capacity, elastic, joined, lane_of, part, per_gpu, smallest, split
 from sweeps.leaks import leaks
@@ -141,6 +142,8 @@ def start(cpus: int) -> None:
     """Start Ray here, or join the cluster that RAY_ADDRESS names. ValueError where that fails, as on a machine under load."""
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if joined():
+        if why := unheard(os.environ["RAY_ADDRESS"]):
+            raise ValueError(f"nobody answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']} ({why})")
         common |= {"runtime_env": {"env_vars": WORKER_ENV}}
     else:
         os.environ |= WORKER_ENV  # they inherit it, and no other process is started for a runtime environment

@@ -4,13 +4,21 @@ What a server says is read here, straight from its JSON: MLflow's own client mak
 half a second of a thousand runs, and this a tenth of one.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeps.collecting import uncollected
 
 PAGE = 1000
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""The environment of who waits for a server: MLflow itself would try for four minutes and say nothing."""
 ENDPOINT = "/api/2.0/mlflow/runs/search"
+
+
+def spelled(uri: str) -> str:
+    """A store's address, with our driver where it names PostgreSQL and none: SQLAlchemy's own choice is another."""
+    return re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)
 
 
 def runs(client: Any, experiment_id: str, filter_string: str = "", order_by: Sequence[str] = ()) -> Iterator[Any]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import PriorityQueue
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import pyarrow as pa
 
@@ -28,8 +30,10 @@ from parrots.record import RESULTS, SCHEMA, evaluations_of, failures_of, path_of
 from parrots.spec import Trial
 from sweeps import comparison, ledger, tracked
 from sweeps.fields import flat, short
+from sweeps.guard import unheard
 
 SWEEPS = "parrots/sweeps"
+PORTS = {"http": 80, "https": 443, "postgresql+psycopg2": 5432}  # where an address says none
 REASON = 1000  # characters of why a trial failed; its record has all
 NO_MODEL = r"[/:.%\"']"  # what no model's name may have
 DECLARED = "total_|active_experts|N_"
@@ -42,7 +46,7 @@ PATIENCE_S = 120.0  # how long a run that is over waits for MLflow; 10,000 trial
 
 def store_uri(results: Path) -> str:
     """The MLflow store of a results folder: SQLite, or what MLFLOW_TRACKING_URI names."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
+    return tracked.spelled(os.environ.get("MLFLOW_TRACKING_URI", "")) or f"sqlite:///{(results / 'mlflow.db').absolute()}"
 
 
 def artifacts(results: Path) -> Path:
@@ -56,11 +60,17 @@ def answering(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    for name, value in tracked.PATIENCE.items():
+        os.environ.setdefault(name, value)
     try:
+        there = urlsplit(uri)
+        direct = there.hostname and there.scheme not in getproxies()
+        if direct and (why := unheard(f"{there.hostname}:{there.port or PORTS.get(there.scheme)}")):
+            raise ConnectionError(why)
         yield
     except ImportError as error:
         raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}; install that driver of its database")) from error
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, ConnectionError) as error:
         raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}")) from error
 
 

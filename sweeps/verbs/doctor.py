@@ -1,5 +1,6 @@
 """`parrots doctor`: what of this machine, or of a cluster, would stop a run."""
 
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ def doctor(results: Path, address: str, store: str | None) -> int:
     from sweeps.doctor_nodes import nodes
 
     found = []
-    for check in (*checks(results, store), *(nodes(address, results, store) if address else ())):
+    for check in chain(checks(results, store), nodes(address, results, store) if address else ()):
         found.append(check)
         mark = {"ok": "ok   ", "note": "note ", "fails": "FAILS"}[check.state]
         out.print(f"{mark}  {check.what}: {check.found}" + (f"; {check.remedy}" if check.remedy else ""))

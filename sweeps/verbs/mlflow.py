@@ -12,6 +12,7 @@ from parrots.atomic import atomic
 from parrots.keys import folder, secret
 from sweeps.guard import LOOPBACK, free
 from sweeps.say import out
+from sweeps.tracked import spelled
 from sweeps.verbs.options import results_option
 
 ADMIN = "admin"
@@ -47,7 +48,7 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD. Put TLS in front of it, or an SSH tunnel.
     """
     store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{(results / 'mlflow.db').absolute()}"
-    database(store, "MLFLOW_BACKEND_STORE_URI")
+    store = database(store, "MLFLOW_BACKEND_STORE_URI")
     names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
     if "*" in allowed_hosts:
         raise ValueError("--allowed-hosts takes names, without stars")
@@ -61,10 +62,11 @@ def serve(results: Path, host: str, port: int, allowed_hosts: str, workers: int)
     os.execve(sys.executable, [*command, "--app-name", "basic-auth"], given)  # nosec B606 # words of ours, and no shell
 
 
-def database(uri: str, name: str) -> None:
-    """ValueError, with the name of the variable that has it, unless a server of ours may serve from there."""
+def database(uri: str, name: str) -> str:
+    """The address, with its driver. ValueError, with the variable that has it, unless a server of ours may serve from there."""
     if not uri.startswith(("sqlite:", "postgresql")):
         raise ValueError(f"{name} is {uri.partition(':')[0]}; it has to be sqlite or postgresql, never files")
+    return spelled(uri)
 
 
 def server(results: Path, host: str, port: int, names: list[str], workers: int = 1) -> list[str]:

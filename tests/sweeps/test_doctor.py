@@ -1,6 +1,7 @@
 """What `parrots doctor` finds wrong, and that it says what to do."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,11 +103,44 @@ def test_a_secret_that_is_empty_fails(monkeypatch, tmp_path):
     assert failed.found.startswith(f"{tmp_path / 'checkpoint'}: no secret of ours")
 
 
-def test_ray_with_tokens_and_without_a_token_fails(monkeypatch, tmp_path):
+def test_a_ray_that_wants_tokens_fails_without_one_unless_it_is_a_runs_own(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert not failing(doctor.secrets())
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert [what for what, _ in failing(doctor.secrets())] == ["Ray's token"]
+    (tmp_path / "token").touch(0o600)
+    assert [what for what, _ in failing(doctor.secrets())] == ["Ray's token"]
+    (tmp_path / "token").write_text("0" * 64)
+    assert not failing(doctor.secrets())
+
+
+def test_what_cannot_be_looked_at_fails_by_itself(monkeypatch, tmp_path):
+    """A torch that is installed and cannot be imported."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    found = list(doctor.checks(tmp_path))
+    assert dict(failing(found)).keys() == {"devices", "backends"}
+    assert found[-1].what == "open files"
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://u:hunter2@127.0.0.1:{}", "127.0.0.1"),
+        ("mysql://u:hunter2@127.0.0.1/x", "MySQLdb"),
+        ("nonsense://x", "nonsense"),
+    ],
+)
+def test_an_mlflow_that_does_not_answer_is_a_note(monkeypatch, address, why):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(closed.getsockname()[1]))
+        (note,) = doctor.mirrored()
+    assert note.state == "note"
+    assert why in note.found
+    assert "hunter2" not in note.found
 
 
 def test_a_port_that_is_taken_is_a_note(monkeypatch):
