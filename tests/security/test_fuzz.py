@@ -117,17 +117,18 @@ def test_manifests_of_which_bytes_are_others(tmp_path):
 
 def test_cells_and_indexes(tmp_path):
     path, cell = tmp_path / "cells.jsonl", MANIFEST["cells"][0]
+    known = [["s", "", "t", "c", False], [["i", "t", "n", []]]]
     beside = index.path_of(tmp_path / "manifest.json")
     (tmp_path / "manifest.json").touch()
 
-    def reader(way, to, how):
+    def reader(way, of_index, to, how):
         content = json.dumps(changed(cell, way, to)).encode()
         path.write_bytes(cut(content, *how))
         answers(lambda: read_cells(path))
-        beside.write_bytes(cut(json.dumps(changed([["s", "", "t", "c", False], [["i", "t", "n", []]]], (), to)).encode(), *how))
+        beside.write_bytes(cut(json.dumps(changed(known, of_index, to)).encode(), *how))
         answers(lambda: index.read(tmp_path / "manifest.json"))
 
-    fuzz(reader, st.sampled_from(places(cell)), JSON, BYTES)
+    fuzz(reader, st.sampled_from(places(cell)), st.sampled_from(places(known)), JSON, BYTES)
 
 
 def test_records_of_which_bytes_are_others(tmp_path):
