@@ -132,6 +132,14 @@ def test_a_shard_that_changes_after_it_was_looked_at_executes_nothing(saved):
     assert not done.exists()
 
 
+def test_a_shard_that_is_a_link_by_then_is_refused(saved, tmp_path):
+    at, place, *_ = saved
+    (shard,) = at.glob("*.distcp")
+    link(shard, tmp_path)
+    with pytest.raises(ValueError, match="does not fit this model"):
+        checkpoint.load(at, {"x": torch.zeros(3)}, place)
+
+
 def test_a_checkpoint_of_more_than_tensors_is_refused(tmp_path):
     """Since torch would unpickle the rest of a shard."""
     place, folder = Placement(tmp_path), tmp_path / "trial"
