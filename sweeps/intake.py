@@ -6,14 +6,17 @@ A file that says what it should is taken as it is; one that does not is refused 
 import io
 import math
 import re
+import resource
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -24,10 +27,19 @@ from parrots.spec import Evaluation, Trial
 FOLDERS = ("records", "evaluations", "failures")
 LARGEST = 64 * 2**20
 """Bytes of a file; a record of a hundred thousand rows is smaller."""
-UNPACKED = 512 * 2**20
-"""Bytes of its columns before they were compressed, which a small file can claim to be huge."""
+UNPACKED = 128 * 2**20
+"""Bytes of its columns before they were compressed, as it says, and of each batch as it is."""
+CODECS = ("SNAPPY", "UNCOMPRESSED")
+"""Ours, and none; the first makes 22 bytes of one at most, others thousands."""
+MEMORY = 3 * 2**30
+"""That reading it may take, whatever it says."""
 ROWS = 1_000_000
-ABOUT = tuple(name for name in SCHEMA.names if name not in ("metric", "step", "value", "stderr", "n"))
+NAME = 100  # bytes of a metric's
+VERSIONS = 100  # of packages a row
+AT_ONCE = 10_000  # rows
+MEASURED = ("metric", "step", "value", "stderr", "n")
+ABOUT = tuple(name for name in SCHEMA.names if name not in MEASURED)
+TEXTS = [field.name for field in SCHEMA if field.type == pa.string()] + ["versions.key_value.key", "versions.key_value.value"]
 FORMULA = ("=", "+", "-", "@")
 """What a cell of a spreadsheet computes begins so; reports write tables."""
 CLASSES = ("", "oom", "diverged", "infrastructure", "bug")
@@ -58,10 +70,7 @@ def files(folder: Path) -> Iterator[Path]:
 def looked_at(path: Path) -> Taken:
     """A record file, read once and checked. RefusedError says in a line what is wrong."""
     content = _content(path)
-    rows = _rows(content)
-    about = {name: rows[0][name] for name in ABOUT}
-    alike = all(row[name] == about[name] or row[name] != row[name] for row in rows for name in ABOUT)  # nan is told below
-    _require(alike, "its rows are of several trials or runs")
+    about, rows = _rows(content)
     _check_text(about)
     trial = _trial(about)
     evaluation = _evaluation(about, trial)
@@ -85,16 +94,59 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _rows(content: bytes) -> list[dict[str, Any]]:
+def _rows(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What all rows say alike, and what was measured in each.
+
+    Pages say nothing true of their size, and repeat a text in a byte: texts are read as dictionaries, which have it once, and
+    what all rows have to say alike is made from one.
+    """
+    about: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
     try:
-        file = pq.ParquetFile(io.BytesIO(content))
-        meta = file.metadata
+        plain = pq.ParquetFile(io.BytesIO(content))
+        meta = plain.metadata
         unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         _require(0 < meta.num_rows <= ROWS and unpacked <= UNPACKED, f"{meta.num_rows:,} rows, {unpacked:,} bytes unpacked")
-        _require(file.schema_arrow == SCHEMA, "columns other than a record's")
-        return file.read().to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        group = meta.row_group(0)
+        codecs = {group.column(i).compression for i in range(group.num_columns)}
+        _require(meta.num_row_groups == 1 and codecs <= set(CODECS), "written otherwise than records are")
+        _require(plain.schema_arrow == SCHEMA, "columns other than a record's")
+        file = pq.ParquetFile(io.BytesIO(content), metadata=meta, read_dictionary=TEXTS)
+        with _memory(MEMORY):
+            for batch in file.iter_batches(AT_ONCE, use_threads=False):
+                _require(batch.nbytes <= UNPACKED, f"{batch.nbytes:,} bytes unpacked")
+                versions = len(batch["versions"].keys)
+                _require(versions <= VERSIONS * len(batch), f"{versions:,} versions")
+                same = batch.select(ABOUT)
+                (first,) = same.slice(0, 1).to_pylist()
+                about = about or first
+                unlike = first != about or not same.slice(1).equals(same.slice(0, len(same) - 1))
+                _require(not unlike or _has_nan(first), "its rows are of several trials or runs")  # nan is told below
+                longest = pc.max(pc.binary_length(batch["metric"].dictionary)).as_py() or 0
+                _require(longest <= NAME, f"metric: {longest:,} bytes are no name")
+                rows += batch.select(MEASURED).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, MemoryError) as error:
         raise RefusedError(f"not Parquet ({first_line(error)})") from error
+    return about, rows
+
+
+def _has_nan(row: dict[str, Any]) -> bool:
+    return any(isinstance(value, float) and math.isnan(value) for value in row.values())
+
+
+@contextmanager
+def _memory(more: int) -> Iterator[None]:
+    """MemoryError for who takes more than this; where the system says how much it is by now, as Linux does."""
+    said = Path("/proc/self/statm")
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if not said.exists() or soft != resource.RLIM_INFINITY:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (int(said.read_text().split()[0]) * resource.getpagesize() + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _check_text(about: dict[str, Any]) -> None:
@@ -174,7 +226,7 @@ def _check_measured(rows: list[dict[str, Any]], about: dict[str, Any], metrics: 
     _require(len(seen) == len(rows), "a metric twice at one step, or a row without one")
     for row in measured:
         what = f"{row['metric']} at step {row['step']}"
-        _require(bool(re.fullmatch(r"[\w./-]{1,100}", row["metric"], re.ASCII)), f"metric={row['metric'][:40]!r} is no name")
+        _require(bool(re.fullmatch(r"[\w./-]+", row["metric"], re.ASCII)), f"metric={row['metric'][:40]!r} is no name")
         _require(row["step"] is not None and 0 <= row["step"] <= trial.training.steps, f"{what}: not of this training")
         _require(row["n"] is not None and row["n"] >= 1, f"{what}: n={row['n']}")
         value, stderr = row["value"], row["stderr"]

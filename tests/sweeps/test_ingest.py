@@ -1,6 +1,8 @@
 """What was run elsewhere comes in; what was not, or was altered, stays out."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from ..conftest import MOE, make
 from ..test_record import record
 
 TRIAL = make(MOE)
+DELTA = {"use_dictionary": False, "column_encoding": {"reason": "DELTA_BYTE_ARRAY"}}
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,55 @@ def test_a_file_that_is_no_parquet_is_refused(copied, tmp_path, capsys, content)
     code, told = ingest(capsys, copied, tmp_path / "results")
     assert code == 1
     assert "not Parquet" in told
+
+
+def repeated(name: str, text: str, rows: int) -> pa.Table:
+    """A record's first row so often, with this text in one column: once in a file, whatever it is repeated."""
+    first = record(TRIAL).table().slice(0, 1).take(pa.nulls(rows, pa.int32()).fill_null(0))
+    said = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([text]))
+    return first.set_column(SCHEMA.get_field_index(name), name, said)
+
+
+def many_versions(count: int) -> pa.Table:
+    """A record's first row with so many versions, each of the same text."""
+    same = pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int32()).fill_null(0), pa.array(["a"]))
+    said = pa.MapArray.from_arrays(pa.array([0, count], pa.int32()), same.cast(pa.string()), same.cast(pa.string()))
+    return record(TRIAL).table().slice(0, 1).set_column(SCHEMA.get_field_index("versions"), "versions", said)
+
+
+LOOKS = """
+import resource, sys
+from pathlib import Path
+from sweeps.intake import RefusedError, looked_at
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    looked_at(Path(sys.argv[1]))
+except RefusedError as error:
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "how", "expected", "most_mb"),
+    [
+        (lambda: repeated("reason", "x" * 900_000, 100_000), {}, "", 300),
+        (lambda: repeated("metric", "x" * 900_000, 100_000), {}, "900,000 bytes are no name", 300),
+        (lambda: repeated("reason", "x" * 200_000_000, 2), {}, "bytes unpacked", 300),
+        (lambda: repeated("reason", "x" * 900_000, 1000), {"row_group_size": 10}, "written otherwise", 300),
+        (lambda: repeated("reason", "x" * 900_000, 1000), {"compression": "zstd"}, "written otherwise", 300),
+        (lambda: repeated("reason", "x" * 900_000, 100), DELTA, "not Parquet", 300),
+        (lambda: many_versions(4_000_000), {}, "4,000,000 versions", 600),
+    ],
+)
+def test_a_file_that_is_small_and_a_record_that_is_not_is_refused_within_memory(tmp_path, table, how, expected, most_mb):
+    path = tmp_path / "records" / "x.parquet"
+    path.parent.mkdir()
+    pq.write_table(table(), path, store_schema=False, **how)
+    assert path.stat().st_size < 20_000_000
+    done = subprocess.run([sys.executable, "-c", LOOKS, str(path)], capture_output=True, text=True, timeout=120)
+    took_mb, _, said = done.stdout.partition(" ")
+    assert expected in said, done.stderr
+    assert int(took_mb) < most_mb
 
 
 def test_a_record_cut_short_anywhere_is_refused_or_whole(copied, tmp_path, capsys):
