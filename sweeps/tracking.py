@@ -260,6 +260,8 @@ class Store:
         found = self.client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
         if found:
             made = found[0]
+            if any(output.model_id == made.model_id for output in self.client.get_run(run.info.run_id).outputs.model_outputs):
+                return str(made.model_id)
         else:
             name = re.sub(NO_MODEL, "_", about["name"])
             tags = {"trial_id": about["trial_id"], "weights": f"weights/{path.name}", EXTERNAL: "true"}

@@ -16,6 +16,7 @@ from parrots.failures import failure
 from parrots.measurement import Measurement
 from parrots.placement import Placement
 from parrots.record import path_of
+from parrots.spec import Evaluation
 from sweeps import comparison, tracked
 from sweeps.tracking import Mirror, Store, artifacts, lean, parameters, store_uri
 
@@ -232,6 +233,14 @@ def test_a_model_is_whole_whatever_the_trials_name_and_wherever_it_was_cut_off(m
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.status == LoggedModelStatus.READY
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    asked = Evaluation(name="harder", task=trial.task)
+    score = [Measurement("exact_match", 20, 0.25, 0.1, 25)]
+    record(trial, measurements=score, evaluation=asked).write(tmp_path)
+    assert mirror(tmp_path, (trial.id, "mine")) == ""
+    client, run = only_run(tmp_path)
+    assert run.data.metrics["harder/exact_match"] == 0.25
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert "harder/exact_match" in {metric.key for metric in model.metrics}
 
 
 def test_a_later_report_leaves_nothing_of_an_earlier_one(tmp_path):
