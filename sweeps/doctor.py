@@ -57,7 +57,7 @@ def checks(results: Path, store: str | None = None) -> Iterator[Check]:
             yield from group
         except Exception as error:  # such as a library that is there and cannot be imported
             remedy = "pip install -c constraints.txt -e ." if isinstance(error, ImportError) else ""
-            yield Check(what, f"{type(error).__name__}: {first_line(error)}", "fails", remedy)
+            yield Check(what, covered(f"{type(error).__name__}: {first_line(error)}"), "fails", remedy)
 
 
 def packages() -> Iterator[Check]:
@@ -216,20 +216,25 @@ def secrets() -> Iterator[Check]:
 
 def mirrored() -> Iterator[Check]:
     """Whether the MLflow that the environment names answers; a run is over without it."""
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        from mlflow import MlflowClient
+    uri = spelled(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if not uri or uri.startswith("sqlite:"):  # which is made where it is not
+        return
+    from mlflow import MlflowClient
+    from sqlalchemy import create_engine
 
-        from sweeps.tracking import answering
+    from sweeps.tracking import answering
 
-        uri = spelled(os.environ["MLFLOW_TRACKING_URI"])
-        try:
-            with answering(uri):
+    try:
+        with answering(uri):
+            if uri.startswith("http"):
                 MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-        except ValueError as error:
-            remedy = "a run goes on without; the next one adds what is missing"
-            yield Check("MLflow", str(error).removeprefix("MLflow at "), "note", remedy)
-        else:
-            yield Check("MLflow", f"{covered(uri)} answers")
+            else:
+                create_engine(uri).connect().close()
+    except ValueError as error:
+        remedy = "a run goes on without; the next one adds what is missing"
+        yield Check("MLflow", str(error).removeprefix("MLflow at "), "note", remedy)
+    else:
+        yield Check("MLflow", f"{covered(uri)} answers")
 
 
 def ports() -> Iterator[Check]:

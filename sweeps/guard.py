@@ -101,7 +101,7 @@ def unheard(address: str) -> str:
     host, _, port = address.rpartition(":")
     if port.isdigit() and "://" not in host:
         try:
-            create_connection((host, int(port)), timeout=5).close()
+            create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except OverflowError as error:  # no port's number
             return str(error)
         except OSError as error:

@@ -91,11 +91,14 @@ def graceful(results: Path) -> dict[signal.Signals, Any]:
     Within a second they are one, as in parrots/run.py.
     """
 
+    first = inf
+
     def ask(*_: object) -> None:
-        asked = stopping.path_of(results)
-        if not asked.exists():
+        nonlocal first
+        if first == inf and not stopping.path_of(results).exists():
+            first = time.monotonic()
             stopping.request(results)
-        elif time.time() - asked.stat().st_mtime > ONE_REQUEST_S:
+        elif first == inf or time.monotonic() - first > ONE_REQUEST_S:
             raise KeyboardInterrupt
 
     return {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}

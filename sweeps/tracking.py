@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import PriorityQueue
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
 import pyarrow as pa
@@ -38,6 +38,7 @@ REASON = 1000  # characters of why a trial failed; its record has all
 NO_MODEL = r"[/:.%\"']"  # what no model's name may have
 DECLARED = "total_|active_experts|N_"
 COUNTS = f"{DECLARED}|tokens|flops|workers"
+NOTE = "mlflow.note.content"  # what somebody wrote beside a run
 EXTERNAL = "mlflow.model.isExternal"  # the tag of a model whose files MLflow does not hold
 OVER_LAYERS: dict[str, Callable[..., float]] = {"router_largest_share": max, "router_dead": max, "router_entropy": min}
 """Curves of which records have one a layer and MLflow the worst layer's: a deep model's would be hundreds."""
@@ -54,24 +55,41 @@ def artifacts(results: Path) -> Path:
     return (results / "mlartifacts").absolute()
 
 
+def away(uri: str) -> str:
+    """Why nobody listens where this store is; nothing where somebody does, or it cannot be seen from here: files, a proxy."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        there = urlsplit(uri) if uri.startswith("http") else make_url(uri)
+        host, port = (there.hostname, there.port) if isinstance(there, SplitResult) else (there.host, there.port)
+    except (ValueError, ArgumentError):
+        return "no address"
+    scheme = uri.partition(":")[0]
+    if not host or {scheme, "all"} & getproxies().keys():
+        return ""
+    return unheard(f"{host}:{port or PORTS.get(scheme)}")
+
+
 @contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """ValueError, in a line and without credentials, where the MLflow store of this address does not answer."""
+    """ValueError, in a line and without credentials, where the MLflow store of this address does not answer, in seconds."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    for name, value in tracked.PATIENCE.items():
-        os.environ.setdefault(name, value)
+    waits = {name: value for name, value in tracked.PATIENCE.items() if name not in os.environ}
+    os.environ |= waits
     try:
-        there = urlsplit(uri)
-        direct = there.hostname and there.scheme not in getproxies()
-        if direct and (why := unheard(f"{there.hostname}:{there.port or PORTS.get(there.scheme)}")):
+        if why := away(uri):
             raise ConnectionError(why)
         yield
     except ImportError as error:
         raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}; install that driver of its database")) from error
     except (MlflowException, SQLAlchemyError, ConnectionError) as error:
         raise ValueError(covered(f"MLflow at {uri}: {first_line(error)}")) from error
+    finally:
+        for name in waits:
+            os.environ.pop(name, None)
 
 
 class Mirror:
@@ -127,6 +145,8 @@ class Mirror:
         store, failed = None, []
         for item in items:
             try:
+                if why := away(store_uri(self.results)):  # MLflow itself would try for minutes, for each
+                    raise ConnectionError(f"{store_uri(self.results)}: {why}")
                 store = store or Store(self.results)
                 item(store)
                 self.there += 1
@@ -199,6 +219,7 @@ class Store:
         if known > started:  # it was executed again elsewhere, and that is there
             tags = of_sweep
         elif run and known != started and not becomes(run, about):
+            tags = {key: value for key, value in run.data.tags.items() if key.startswith("sweep.") or key == NOTE} | tags
             self.client.delete_run(run.info.run_id)
             run = None
         if run is None:
@@ -295,7 +316,7 @@ class Store:
         for key in run.data.tags:
             if not key.startswith("mlflow.") and key not in {"sweep", *verdicts}:
                 self.client.delete_tag(run.info.run_id, key)
-        for key, value in {"mlflow.note.content": about, **verdicts}.items():
+        for key, value in {NOTE: about, **verdicts}.items():
             self.client.set_tag(run.info.run_id, key, value)
         if store_uri(self.results).startswith("http"):
             if self.client.list_artifacts(run.info.run_id, "report"):

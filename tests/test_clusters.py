@@ -269,7 +269,7 @@ def test_a_run_on_a_cluster_is_a_job_of_the_manifest_and_the_code(sent):
     asked = ["run", "quickstart", "--where", "d_model <= 16", "--stack=auto", "--cluster", "c.yaml"]
     assert main(asked) == 0
     assert [words[0] for words in sent] == ["exec", "rsync-up", "rsync-up", "exec"]
-    assert "flock --shared --nonblock ${PARROTS_RESULTS:-/shared/results}/.lock" in sent[0][-1]
+    assert '75 "${PARROTS_RESULTS:-/shared/results}"/.lock true' in sent[0][-1]
     assert {cell["trial"]["model"]["d_model"] for cell in Sent.manifest["cells"]} == {16}
     job = sent[-1][-1]
     assert "ray job submit" in job
@@ -320,7 +320,11 @@ def test_a_cluster_that_is_not_up_is_told_in_one_line(monkeypatch, tmp_path, cap
         text = text.replace(mark, value)
     (tmp_path / "c.yaml").write_text(text)
     monkeypatch.setenv("RAY_UP_enable_autoscaler_v2", "0")
-    assert main(["status", "--cluster", str(tmp_path / "c.yaml")]) == 2
+    try:
+        assert main(["status", "--cluster", str(tmp_path / "c.yaml")]) == 2
+    finally:
+        for left in Path("/tmp/ray").glob(f"cluster-none-{os.getpid()}.*"):
+            left.unlink()
     (line,) = capfd.readouterr().err.splitlines()
     assert "not found!; `ray up FILE` brings a cluster up" in line
 

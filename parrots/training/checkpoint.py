@@ -174,7 +174,21 @@ def newest(folder: Path, place: Placement) -> Path | None:
     step = int(sum_over_workers(torch.tensor([step], device=place.device), place))
     if place.rank and step and store and not bring(folder / str(step), store):
         raise ConnectionError(f"checkpoint {step} of {folder.name} did not come to worker {place.rank} whole")
+    if step and place.world > 1:
+        believed = int(sum_over_workers(torch.tensor([_is_signed(folder / str(step))], device=place.device), place))
+        if believed < place.world:
+            said = f"checkpoint {step} of {folder.name} is signed by the key of {believed} of {place.world} workers"
+            raise ValueError(f"{said}; give all machines that share it one key")
     return folder / str(step) if step else None
+
+
+def _is_signed(path: Path) -> bool:
+    """Whether this worker's key signed it."""
+    try:
+        signed(path, checkpoint_key())
+    except BAD:
+        return False
+    return True
 
 
 def _newest(folder: Path, store: Store | None) -> int:

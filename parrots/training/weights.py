@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load as tensors_of
-from safetensors.torch import save
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from parrots.atomic import atomic
 from parrots.models.transformer import Transformer
@@ -56,22 +57,29 @@ def load(trial: Trial, path: Path, sha256: str) -> Transformer:
 
     sha256: what its record says of them; ValueError if they have another, or it says nothing.
     """
-    return loaded(trial, content(path, sha256))
+    with path.open("rb") as file:
+        check(path, hashlib.file_digest(file, "sha256").hexdigest(), sha256)
+    return loaded(trial, load_file(path))
 
 
-def content(path: Path, sha256: str) -> bytes:
-    """The bytes of a file of weights, read once. Errors as of `load`."""
+def content(trial: Trial, path: Path, sha256: str) -> bytes:
+    """The bytes of a file of weights of `trial`, read once. Errors as of `load`, and safetensors' for what is none."""
     found = path.read_bytes()
-    if hashlib.sha256(found).hexdigest() != sha256:
-        why = "their SHA-256 differs" if sha256 else "it has no SHA-256 of any"
-        raise ValueError(f"{path}: not the weights that the record was made with; {why}")
+    check(path, hashlib.sha256(found).hexdigest(), sha256)
+    loaded(trial, tensors_of(found))
     return found
 
 
-def loaded(trial: Trial, content: bytes) -> Transformer:
+def check(path: Path, found: str, sha256: str) -> None:
+    """ValueError unless they are those that the record tells of."""
+    if found != sha256:
+        why = "their SHA-256 differs" if sha256 else "it has no SHA-256 of any"
+        raise ValueError(f"{path}: not the weights that the record was made with; {why}")
+
+
+def loaded(trial: Trial, tensors: dict[str, Tensor]) -> Transformer:
     """The model of `trial` with these weights."""
     model = built(trial)
-    tensors = tensors_of(content)
     if trial.model.tie_embeddings:
         tensors["head.weight"] = tensors["embedding.weight"]
     model.load_state_dict(tensors)

@@ -152,9 +152,10 @@ def submit(file: Path, words: Sequence[str], given: click.Context, found: Sweep 
     Each process of the job, on whichever machine, has the code as it is now: Ray passes it round as the job's package.
     """
     named = given.get_parameter_source("results") is ParameterSource.COMMANDLINE
-    lock = f"{shlex.quote(str(given.params['results'])) if named else f'${{PARROTS_RESULTS:-{RESULTS}}}'}/.lock"
+    lock = (shlex.quote(str(given.params["results"])) if named else f'"${{PARROTS_RESULTS:-{RESULTS}}}"') + "/.lock"
     busy = "echo 'error: a run is at work there; `parrots stop --cluster FILE` ends it'"
-    if execute(file, f"[ ! -e {lock} ] || flock --shared --nonblock {lock} true || {{ {busy}; exit 1; }}"):
+    held = f"flock --shared --nonblock --conflict-exit-code 75 {lock} true"
+    if execute(file, f"[ ! -e {lock} ] || {held} || [ $? != 75 ] || {{ {busy}; exit 1; }}"):
         return 1
     with tempfile.TemporaryDirectory() as folder:
         sent = [("./", "~/parrots/")]

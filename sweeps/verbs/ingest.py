@@ -70,8 +70,7 @@ def weights_of(one: Taken, folder: Path, results: Path) -> bool:
     if weights_sha256(one.trial.id, results) != one.weights_sha256:  # another record of this trial stayed, which was told
         return False
     try:
-        content = weights.content(path, one.weights_sha256)
-        weights.loaded(one.trial, content)
+        content = weights.content(one.trial, path, one.weights_sha256)
     except Exception as error:  # safetensors and torch have errors of their own for what is not a model's weights
         out.print(f"refused {path}: not the weights of {one.trial.name} ({first_line(error).removeprefix(f'{path}: ')[:200]})")
         return False

@@ -83,7 +83,7 @@ def only(undisturbed: dict, here: Here) -> dict:
 def test_a_kill_in_the_middle_of_writing_leaves_what_was_there_before(here, cells, undisturbed, where, at):
     (here.folder / "dies.py").write_text(DIES)
     dying = [sys.executable, str(here.folder / "dies.py"), where]
-    done = call(dying, cells, here.results, DIES_AT=str(at))
+    done = call(dying, cells, here.results, "--checkpoint-every", "0", DIES_AT=str(at))  # as often as it can be asked
     assert done.returncode == -signal.SIGKILL, done.stderr
     for folder in (here.results / "checkpoints").glob("*"):
         assert all(checkpoint.is_whole(one) for one in folder.iterdir() if (one / checkpoint.MARKER).exists())

@@ -42,6 +42,7 @@ class Network:
         self.hosts[-1].start()
 
     def __enter__(self) -> "Network":
+        self.__exit__()  # what a test that was killed has left
         _ip("link", "add", self.bridge, "type", "bridge")
         _ip("address", "add", f"{self.address()}/24", "dev", self.bridge)
         _ip("link", "set", self.bridge, "up")

@@ -1,5 +1,6 @@
 """What `parrots doctor` finds wrong, and that it says what to do."""
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from parrots import keys
 from parrots.provenance import cores
 from parrots.store import Store
-from sweeps import doctor, doctor_nodes
+from sweeps import doctor, doctor_nodes, guard
 from sweeps.cli import main
 
 
@@ -129,18 +130,42 @@ def test_what_cannot_be_looked_at_fails_by_itself(monkeypatch, tmp_path):
     [
         ("http://u:hunter2@127.0.0.1:{}", "127.0.0.1"),
         ("mysql://u:hunter2@127.0.0.1/x", "MySQLdb"),
+        ("postgresql://u:hunter2#/?@127.0.0.1:{}/x", "refused"),
+        ("http://[u:hunter2@127.0.0.1:{}", "no address"),
         ("nonsense://x", "nonsense"),
     ],
 )
-def test_an_mlflow_that_does_not_answer_is_a_note(monkeypatch, address, why):
+def test_an_mlflow_that_does_not_answer_is_a_note_without_its_password(monkeypatch, address, why):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address.format(closed.getsockname()[1]))
+        before = dict(os.environ)
         (note,) = doctor.mirrored()
+    assert dict(os.environ) == before
     assert note.state == "note"
     assert why in note.found
     assert "hunter2" not in note.found
+
+
+def test_a_database_that_is_not_there_is_not_made(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    assert not list(doctor.mirrored())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_an_address_is_heard_where_somebody_listens(host):
+    family = socket.AF_INET6 if "[" in host else socket.AF_INET
+    try:
+        server = socket.create_server((host.strip("[]"), 0), family=family)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
+        port = server.getsockname()[1]
+        assert guard.unheard(f"{host}:{port}") == ""
+    assert guard.unheard(f"{host}:{port}") == "Connection refused"
+    assert guard.unheard("auto") == guard.unheard(f"ray://{host}:1") == ""
 
 
 def test_a_port_that_is_taken_is_a_note(monkeypatch):

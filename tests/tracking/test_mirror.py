@@ -153,7 +153,9 @@ def test_a_trial_that_failed_and_was_tried_again_keeps_its_run_and_doubles_no_st
 
 
 def test_a_record_that_was_made_again_replaces_the_run_and_an_older_one_does_not(trial, tmp_path):
-    mirror(tmp_path, (trial.id, "mine"))
+    mirror(tmp_path, (trial.id, "mine"), (trial.id, "wider"))
+    client, run = only_run(tmp_path)
+    client.set_tag(run.info.run_id, "mlflow.note.content", "odd")
     path_of(trial.id, tmp_path).unlink()
     better = [*CURVE[:10], Measurement("exact_match", 20, 0.9, 0.1, 25)]
     replace(record(trial, measurements=better, sweep="mine", attempt=2), started=LATER).write(tmp_path)
@@ -161,6 +163,7 @@ def test_a_record_that_was_made_again_replaces_the_run_and_an_older_one_does_not
     client, run = only_run(tmp_path)
     assert (run.data.metrics["exact_match"], run.data.tags["attempt"]) == (0.9, "2")
     assert "memory_bits" not in run.data.metrics
+    assert run.data.tags.items() >= {"sweep.mine": "yes", "sweep.wider": "yes", "mlflow.note.content": "odd"}.items()
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 10
     record(trial, measurements=[*CURVE, *SCORES], sweep="mine").write(tmp_path)  # as somebody else has it
     assert mirror(tmp_path, (trial.id, "theirs")) == ""
@@ -298,6 +301,17 @@ def test_a_store_that_never_answers_holds_nobody_up(trial, tmp_path, monkeypatch
         monkeypatch.setattr("sweeps.tracking.PATIENCE_S", 0.5)
         problem = mirror(tmp_path, (trial.id, "mine"))
     assert "has taken 0 of 1 in the last 0.5 s" in problem
+
+
+def test_a_server_that_is_away_is_told_at_once(trial, tmp_path, monkeypatch):
+    """MLflow itself would try for four minutes."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://u:hunter2@127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setattr("sweeps.tracking.PATIENCE_S", 30.0)
+        problem = mirror(tmp_path, *((trial.id, f"s{k}") for k in range(20)))
+    assert "Connection refused" in problem
+    assert "hunter2" not in problem
 
 
 def test_many_runs_have_an_address_that_names_them_beside_the_one_that_sets_the_page_up(make_trial, tmp_path, monkeypatch):
