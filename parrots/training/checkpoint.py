@@ -175,7 +175,7 @@ def newest(folder: Path, place: Placement) -> Path | None:
     if place.rank and step and store and not bring(folder / str(step), store):
         raise ConnectionError(f"checkpoint {step} of {folder.name} did not come to worker {place.rank} whole")
     if step and place.world > 1:
-        believed = int(sum_over_workers(torch.tensor([_is_signed(folder / str(step))], device=place.device), place))
+        believed = int(sum_over_workers(torch.tensor([int(_is_signed(folder / str(step)))], device=place.device), place))
         if believed < place.world:
             said = f"checkpoint {step} of {folder.name} is signed by the key of {believed} of {place.world} workers"
             raise ValueError(f"{said}; give all machines that share it one key")

@@ -182,7 +182,12 @@ def test_a_bad_key_is_an_error_and_not_the_absence_of_checkpoints(tmp_path, monk
 def test_workers_that_do_not_all_have_its_key_end_together(saved, monkeypatch):
     """And not one by itself, for which the others would wait."""
     at, place, *_ = saved
-    monkeypatch.setattr(checkpoint, "sum_over_workers", lambda found, _: found)  # the other one has nothing to add
+
+    def alone(found, _):
+        assert found.dtype is torch.int64, "truths add up to one, however many they are"
+        return found
+
+    monkeypatch.setattr(checkpoint, "sum_over_workers", alone)  # the other one has nothing to add
     with pytest.raises(ValueError, match="by the key of 1 of 2 workers; give all machines that share it one key"):
         checkpoint.newest(at.parent, replace(place, world=2))
     assert checkpoint.newest(at.parent, place) == at
