@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import PriorityQueue
 from threading import Thread
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import pyarrow as pa
@@ -61,8 +61,12 @@ def away(uri: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        there = urlsplit(uri) if uri.startswith("http") else make_url(uri)
-        host, port = (there.hostname, there.port) if isinstance(there, SplitResult) else (there.host, there.port)
+        if uri.startswith("http"):
+            at = urlsplit(uri)
+            host, port = at.hostname, at.port
+        else:
+            url = make_url(uri)
+            host, port = url.host, url.port
     except (ValueError, ArgumentError):
         return "no address"
     scheme = uri.partition(":")[0]
@@ -142,11 +146,11 @@ class Mirror:
 
     def _try(self, items: "Iterable[Callable[[Store], None]]") -> "list[Callable[[Store], None]]":
         """The items that fail. The first one's problem is told."""
-        store, failed = None, []
+        uri, store, failed = store_uri(self.results), None, []
         for item in items:
             try:
-                if why := away(store_uri(self.results)):  # MLflow itself would try for minutes, for each
-                    raise ConnectionError(f"{store_uri(self.results)}: {why}")
+                if why := away(uri):  # MLflow itself would try for minutes, for each
+                    raise ConnectionError(f"{uri}: {why}")
                 store = store or Store(self.results)
                 item(store)
                 self.there += 1

@@ -48,6 +48,19 @@ def only_run(results, name="parrots/phonebook"):
     return client, run
 
 
+def cut_off_once(trial, results, monkeypatch, call: str):
+    """Its run, mirrored anew after the connection was lost at this call of MLflow's client."""
+
+    def cut(*_):
+        raise ConnectionError("cut off")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, call, cut)
+        assert "cut off" in mirror(results, (trial.id, "mine"))
+    assert mirror(results, (trial.id, "mine")) == ""
+    return only_run(results)
+
+
 def test_a_run_has_numeric_parameters_tags_the_curve_and_the_scores(trial, tmp_path):
     assert mirror(tmp_path, (trial.id, "mine")) == ""
     client, run = only_run(tmp_path)
@@ -70,14 +83,7 @@ def test_mirroring_again_doubles_nothing(trial, tmp_path):
 
 
 def test_a_run_that_was_cut_off_while_mirrored_is_completed_and_not_doubled(trial, tmp_path, monkeypatch):
-    def cut(*_):
-        raise ConnectionError("cut off")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(MlflowClient, "set_terminated", cut)
-        assert "cut off" in mirror(tmp_path, (trial.id, "mine"))
-    assert mirror(tmp_path, (trial.id, "mine")) == ""
-    client, run = only_run(tmp_path)
+    client, run = cut_off_once(trial, tmp_path, monkeypatch, "set_terminated")
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "loss")) == len(CURVE)
 
@@ -225,14 +231,7 @@ def test_a_model_is_whole_whatever_the_trials_name_and_wherever_it_was_cut_off(m
     assert "." in trial.name
     record(trial, measurements=[*CURVE, *SCORES], weights_sha256="0" * 64).write(tmp_path)
 
-    def cut(*_):
-        raise ConnectionError("cut off")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(MlflowClient, "finalize_logged_model", cut)
-        assert "cut off" in mirror(tmp_path, (trial.id, "mine"))
-    assert mirror(tmp_path, (trial.id, "mine")) == ""
-    client, run = only_run(tmp_path)
+    client, run = cut_off_once(trial, tmp_path, monkeypatch, "finalize_logged_model")
     (model,) = client.search_logged_models([run.info.experiment_id])
     assert model.status == LoggedModelStatus.READY
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
